@@ -1,0 +1,187 @@
+"""The command line: `vidmill demo | init | plan | run | status | verify | models | doctor`.
+
+stdout is the result, stderr the progress. Exit codes: 0 all done; 1 too many failures or work left; 2 usage or configuration;
+3 interrupted, safe to run again. Each command imports what it needs, so that `vidmill plan` starts neither Ray nor torch.
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from flows import config_file
+from flows.console import console_on, print_error, print_json
+from flows.options import ConfigCommand, config_options, starter_yaml
+from infra.problem import Problem
+from infra.settings import RunConfig
+
+DONE, INCOMPLETE, USAGE, INTERRUPTED = 0, 1, 2, 3
+
+config_argument = click.argument("config", required=False, type=click.Path(path_type=Path), metavar="[CONFIG.yaml]")
+json_option = click.option("--json", "as_json", is_flag=True, help="print the result as JSON")
+target_argument = click.argument("target", metavar="OUTPUT|CONFIG.yaml")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="vidmill", prog_name="vidmill")
+def app() -> None:
+    """Turn video corpora into Parquet: embeddings, tags and failures, exactly once.
+
+    Try `vidmill demo`, then `vidmill init` and `vidmill run vidmill.yaml`.
+    """
+
+
+@app.command()
+@click.argument("folder", default="vidmill-demo", type=click.Path(path_type=Path))
+def demo(folder: Path) -> int:
+    """Cut a small Kinetics corpus out of real videos, with one corrupt clip, and run on it."""
+    from flows.demo import make_demo, show_demo
+
+    config = make_demo(folder)
+    code = _run(config, as_json=False)
+    show_demo(config, console_on(sys.stdout))
+    return code
+
+
+@app.command(cls=ConfigCommand)
+@click.argument("path", default="vidmill.yaml", type=click.Path(path_type=Path))
+@config_options
+def init(path: Path, overrides: dict[str, Any]) -> int:
+    """Write a commented configuration file; flags fill it in."""
+    if path.exists():
+        raise Problem(f"{path}: exists; name another file, or remove it first")
+    path.write_text(starter_yaml(overrides), encoding="utf-8")
+    print(f"wrote {path}; fill it in, then: vidmill plan {path}")
+    return DONE
+
+
+@app.command(cls=ConfigCommand)
+@config_argument
+@json_option
+@config_options
+def plan(config: Path | None, as_json: bool, overrides: dict[str, Any]) -> int:
+    """Say what a run would do. Opens no media, writes nothing."""
+    from flows.show import PlanView, print_plan
+    from tasks.plan import plan_run
+
+    view = PlanView.of(plan_run(config_file.load(config, overrides)))
+    if as_json:
+        print_json(view, sys.stdout)
+    else:
+        print_plan(view, console_on(sys.stdout), _again(config))
+    return DONE
+
+
+@app.command(cls=ConfigCommand)
+@config_argument
+@json_option
+@config_options
+def run(config: Path | None, as_json: bool, overrides: dict[str, Any]) -> int:
+    """Compute and publish everything the output lacks."""
+    return _run(config_file.load(config, overrides), as_json=as_json)
+
+
+@app.command()
+@target_argument
+@json_option
+def status(target: str, as_json: bool) -> int:
+    """Show what an output holds: features by shards done, failures by kind, the last run."""
+    from flows.show import OutputView, print_output
+
+    view = OutputView.of(_output_of(target))
+    if as_json:
+        print_json(view, sys.stdout)
+    else:
+        print_output(view, console_on(sys.stdout))
+    return DONE
+
+
+@app.command()
+@target_argument
+@json_option
+def verify(target: str, as_json: bool) -> int:
+    """Prove that every planned clip is one row or one failure; exit 1 if not."""
+    from flows.show import print_verification
+    from tasks.verify import verify as verify_output
+
+    found = verify_output(_output_of(target))
+    if as_json:
+        print_json(found, sys.stdout)
+    else:
+        print_verification(found, console_on(sys.stdout))
+    return INCOMPLETE if found.faults else DONE
+
+
+@app.command()
+@json_option
+def models(as_json: bool) -> int:
+    """List the built-in models, their licences and weights."""
+    from flows.show import model_views, print_models
+
+    views = model_views()
+    if as_json:
+        print_json(views, sys.stdout)
+    else:
+        print_models(views, console_on(sys.stdout))
+    return DONE
+
+
+@app.command(cls=ConfigCommand)
+@config_argument
+@json_option
+@config_options
+def doctor(config: Path | None, as_json: bool, overrides: dict[str, Any]) -> int:
+    """Check this machine and, with a configuration, its source and output: really decodes, infers, writes, reads and deletes."""
+    from flows.doctor import examine, print_examination
+
+    checks = examine(config_file.load(config, overrides) if config or overrides else None)
+    if as_json:
+        print_json(checks, sys.stdout)
+    else:
+        print_examination(checks, console_on(sys.stdout))
+    return DONE if all(check.ok for check in checks) else USAGE
+
+
+def main() -> NoReturn:
+    """Run the command line and exit."""
+    sys.path.insert(0, os.getcwd())  # a user's own model lies where they work
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        sys.exit(app.main(standalone_mode=False))
+    except click.ClickException as error:
+        error.show()
+        sys.exit(USAGE)
+    except Problem as error:
+        print_error(error, sys.stderr)
+        sys.exit(USAGE)
+    except (click.Abort, KeyboardInterrupt):
+        print_error("interrupted; what was finished is kept, run the same command to go on", sys.stderr)
+        sys.exit(INTERRUPTED)
+
+
+def _run(config: RunConfig, *, as_json: bool) -> int:
+    from flows.run import run_corpus
+    from flows.show import print_summary
+
+    summary = run_corpus(config)
+    if as_json:
+        print_json(summary, sys.stdout)
+    else:
+        print_summary(summary, console_on(sys.stdout))
+    return DONE if summary.status in ("done", "nothing to do") else INCOMPLETE
+
+
+def _output_of(target: str) -> str:
+    """An output by its own address, or by the configuration that names it."""
+    return config_file.load(Path(target), {}).output if target.endswith((".yaml", ".yml")) else target
+
+
+def _again(config: Path | None) -> str:
+    return f"vidmill run {config}" if config else "vidmill run with the same flags"
+
+
+if __name__ == "__main__":
+    main()

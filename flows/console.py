@@ -1,0 +1,292 @@
+"""What a person sees: progress on stderr while a run goes on, the result on stdout when it is over.
+
+    a terminal        one live table, drawn at most 4 times a second, erased at the end; failures and the last state stay
+    anything else     one plain line at the start, every 30 s and at the end
+
+Knows rich and the width of the screen; knows nothing of how a run is made, counted or stored.
+"""
+
+import dataclasses
+import json
+import math
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import date, datetime
+from enum import Enum
+from pathlib import PurePath
+from typing import Any, Final, Protocol, TextIO
+
+from pydantic import BaseModel
+from rich.console import Console, ConsoleDimensions, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from tasks.outcome import FailureGroup, FeatureOutcome
+from tasks.progress import ProgressSnapshot, StageProgress
+
+DRAWS_PER_S: Final = 4
+PLAIN_EVERY_S: Final = 30.0
+FAILURES_SHOWN: Final = 20
+EXAMPLES_SHOWN: Final = 3
+
+
+class Progress(Protocol):
+    """Shows how far a run has come; fed from any thread."""
+
+    def show(self, snapshot: ProgressSnapshot) -> None:
+        """The run's state now; cheap, may be called as often as it changes."""
+
+    def failure(self, text: str) -> None:
+        """One failure, ready-made; printed as it comes, the first 20 of a run."""
+
+
+class TerminalConsole(Console):
+    """A console as wide as the terminal it writes to; rich asks descriptors 0 to 2, which a run sends to the log file."""
+
+    @property
+    def size(self) -> ConsoleDimensions:
+        """Columns and lines, now."""
+        try:
+            columns, lines = os.get_terminal_size(self.file.fileno())
+        except OSError:
+            return super().size
+        return ConsoleDimensions(columns, lines) if columns > 0 else super().size
+
+    @size.setter
+    def size(self, new_size: tuple[int, int]) -> None:
+        raise AttributeError(f"the terminal has its own size, not {new_size}")
+
+
+def console_on(stream: TextIO) -> Console:
+    """A console on `stream`: colours only on a terminal (whatever FORCE_COLOR says) and without NO_COLOR."""
+    kind = TerminalConsole if stream.isatty() and "COLUMNS" not in os.environ else Console
+    return kind(file=stream, force_terminal=stream.isatty(), highlight=False, markup=False, emoji=False)
+
+
+@contextmanager
+def progress(console: Console, *, plain_every_s: float = PLAIN_EVERY_S) -> Iterator[Progress]:
+    """Show a run's progress while the block runs; the console is left clean, also after an exception."""
+    live = console.is_terminal and not console.is_dumb_terminal
+    display = _LiveProgress(console) if live else _PlainProgress(console, plain_every_s)
+    with display.running():
+        yield display
+
+
+def print_outcome(outcomes: Sequence[FeatureOutcome], console: Console) -> None:
+    """One row per feature: rows, failures, files."""
+    table = _table("feature", "rows", "failed", "files")
+    for outcome in outcomes:
+        failed = Text(f"{outcome.failed:,}", style="red" if outcome.failed else "")
+        table.add_row(Text(one_line(outcome.feature)), f"{outcome.rows:,}", failed, f"{outcome.files:,}")
+    console.print(table)
+
+
+def print_failures(groups: Sequence[FailureGroup], console: Console) -> None:
+    """Failures by kind, most first, each kind with up to three examples below it."""
+    for group in sorted(groups, key=lambda group: -group.count):
+        console.print(Text.assemble(f"{group.count:>7,}  ", (group.kind, "red")))
+        for example in group.examples[:EXAMPLES_SHOWN]:
+            console.print(Text(f"         {one_line(example)}"), soft_wrap=True)
+
+
+def print_error(error: Exception | str, stream: TextIO) -> None:
+    """`vidmill: error: ...`; a configuration's Problem brings one line per error, with the place in the file."""
+    stream.write(f"vidmill: error: {_printable(str(error))}\n")
+    stream.flush()
+
+
+def print_json(value: Any, stream: TextIO) -> None:
+    """The result for programs: ASCII, indented; dataclasses and models become objects, what is not a number becomes null."""
+    stream.write(json.dumps(_jsonable(value), indent=2, allow_nan=False) + "\n")
+    stream.flush()
+
+
+def one_line(text: str) -> str:
+    """`text` as one line that cannot command a terminal: names of files and members are a stranger's bytes."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape", "backslashreplace").decode("ascii") for char in text)
+
+
+def plain_line(snapshot: ProgressSnapshot) -> str:
+    """A whole snapshot in one line: `0:01:30 shards 3/10, decode 1,234/10,000 clips 12.3/s, 2 failed, 0:10:00 left`."""
+    stages = [f"{stage.name} {_count(stage)} {stage.per_s:,.1f}/s" + (f" ({_waiting(stage)})" if stage.waiting else "") for stage in snapshot.stages]
+    left = [] if snapshot.eta_s is None else [f"{_clock(snapshot.eta_s)} left"]
+    return f"{_clock(snapshot.elapsed_s)} " + ", ".join([_shards(snapshot), *stages, _failed(snapshot), *left])
+
+
+class _Failures:
+    """Prints the first failures of a run and counts the rest."""
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        self.write = write
+        self.count = 0
+        self.lock = threading.Lock()
+
+    def add(self, text: str) -> None:
+        with self.lock:
+            self.count += 1
+            if self.count <= FAILURES_SHOWN:
+                self.write(one_line(text))
+
+    def end(self) -> None:
+        if self.count > FAILURES_SHOWN:
+            self.write(f"and {self.count - FAILURES_SHOWN:,} more failures")
+
+
+class _LiveProgress:
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.snapshot: ProgressSnapshot | None = None
+        self.shown_at = time.monotonic()
+        self.failures = _Failures(lambda line: console.print(Text(line), soft_wrap=True))
+
+    def show(self, snapshot: ProgressSnapshot) -> None:
+        self.snapshot, self.shown_at = snapshot, time.monotonic()
+
+    def failure(self, text: str) -> None:
+        self.failures.add(text)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        live = Live(
+            console=self.console,
+            get_renderable=self._drawn,
+            refresh_per_second=DRAWS_PER_S,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        try:
+            with live:
+                yield
+        finally:
+            self.failures.end()
+            if self.snapshot:
+                self.console.print(Text(_summary(self.snapshot)), soft_wrap=True)
+
+    def _drawn(self) -> RenderableType:
+        """The last snapshot; its clock goes on, so that waiting does not look like a hang."""
+        if self.snapshot is None:
+            return Text("starting")
+        since = time.monotonic() - self.shown_at
+        return snapshot_table(dataclasses.replace(self.snapshot, elapsed_s=self.snapshot.elapsed_s + since))
+
+
+class _PlainProgress:
+    def __init__(self, console: Console, every_s: float) -> None:
+        self.console = console
+        self.every_s = every_s
+        self.snapshot: ProgressSnapshot | None = None
+        self.over = threading.Event()
+        self.failures = _Failures(self._write)
+
+    def show(self, snapshot: ProgressSnapshot) -> None:
+        first, self.snapshot = self.snapshot is None, snapshot
+        if first:
+            self._write(plain_line(snapshot))
+
+    def failure(self, text: str) -> None:
+        self.failures.add(text)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        ticker = threading.Thread(target=self._tick, name="vidmill-progress", daemon=True)
+        ticker.start()
+        try:
+            yield
+        finally:
+            self.over.set()
+            ticker.join()
+            self.failures.end()
+            self._last_state()
+
+    def _tick(self) -> None:
+        while not self.over.wait(self.every_s):
+            self._last_state()
+
+    def _last_state(self) -> None:
+        if self.snapshot:
+            self._write(plain_line(self.snapshot))
+
+    def _write(self, line: str) -> None:
+        self.console.print(Text(line), soft_wrap=True)
+        self.console.file.flush()
+
+
+def snapshot_table(snapshot: ProgressSnapshot) -> RenderableType:
+    """The live table: one row per stage, and below it shards and time."""
+    table = _table("stage", "", "done", "per s", "failed", "waiting for")
+    for column in table.columns[:1] + table.columns[2:-1]:
+        column.no_wrap = True
+    table.columns[-1].justify = "left"
+    for stage in snapshot.stages:
+        bar: RenderableType = "" if not stage.total else ProgressBar(total=stage.total, completed=min(stage.done, stage.total), width=12)
+        failed = Text(f"{stage.failed:,}", style="red" if stage.failed else "dim")
+        waiting = Text(_waiting(stage), style="yellow", no_wrap=True, overflow="crop")
+        table.add_row(Text(stage.name), bar, _count(stage), f"{stage.per_s:,.1f}", failed, waiting)
+    left = "" if snapshot.eta_s is None else f", about {_clock(snapshot.eta_s)} left"
+    return Group(table, Text(f"{_summary(snapshot)}{left}"))
+
+
+def _table(first: str, *others: str) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column(first, overflow="fold")
+    for heading in others:
+        table.add_column(heading, justify="right", overflow="fold")
+    return table
+
+
+def _shards(snapshot: ProgressSnapshot) -> str:
+    return f"shards {snapshot.shards_done:,}/{snapshot.shards_total:,}"
+
+
+def _failed(snapshot: ProgressSnapshot) -> str:
+    return f"{sum(stage.failed for stage in snapshot.stages):,} failed"
+
+
+def _summary(snapshot: ProgressSnapshot) -> str:
+    return f"{_shards(snapshot)}, {_failed(snapshot)}, {_clock(snapshot.elapsed_s)} elapsed"
+
+
+def _count(stage: StageProgress) -> str:
+    total = "" if stage.total is None else f"/{stage.total:,}"
+    return f"{stage.done:,}{total} {stage.unit}"
+
+
+def _waiting(stage: StageProgress) -> str:
+    return one_line(stage.waiting or "")
+
+
+def _clock(seconds: float) -> str:
+    """H:MM:SS; hours go beyond 24, so that nobody mistakes days for minutes."""
+    whole = max(0, round(seconds)) if math.isfinite(seconds) else 0
+    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
+
+
+def _printable(text: str) -> str:
+    return "\n".join(one_line(line) for line in text.split("\n"))
+
+
+def _jsonable(value: Any) -> Any:
+    match value:
+        case float():
+            return value if math.isfinite(value) else None
+        case Enum():
+            return _jsonable(value.value)
+        case None | bool() | int() | str():
+            return value
+        case BaseModel():
+            return _jsonable(value.model_dump())
+        case Mapping():
+            return {str(_jsonable(key)): _jsonable(inner) for key, inner in value.items()}
+        case date() | datetime():
+            return value.isoformat()
+        case PurePath():
+            return str(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {part.name: _jsonable(getattr(value, part.name)) for part in dataclasses.fields(value)}
+    return [_jsonable(inner) for inner in value]

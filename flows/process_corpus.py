@@ -1,0 +1,120 @@
+"""process-corpus: from a corpus to Parquet; what is missing is computed, what is there is left alone.
+
+    plan -> lease -> process -> report
+
+Runs as a Prefect flow, with a server or a temporary one, and as the plain function `process_corpus.fn` without any.
+"""
+
+import time
+from dataclasses import dataclass
+
+from prefect import flow
+from prefect.artifacts import create_table_artifact
+from prefect.runtime import task_run
+
+from flows.step import in_flow_run, step
+from flows.watch import RUN_ID, Watch
+from infra.cluster import ray_session
+from infra.lease import lease
+from infra.problem import Problem
+from infra.settings import RunConfig
+from tasks.labels import Labels, read_annotations
+from tasks.membership import note_members
+from tasks.pipeline import Run, TooManyFailures, process
+from tasks.plan import RunPlan, manifest_columns, overlay_work, plan_run
+from tasks.publish import PublishContext
+from tasks.record import RunSummary, Status, new_run_id, summarize, write_record
+from tasks.source import LOOSE
+from tasks.tally import Tally
+
+RETRIES = 2
+RETRY_DELAY_S = 10
+
+
+class RunIncomplete(Exception):
+    """Work is left, or more clips failed than allowed; the summary says what and why."""
+
+    def __init__(self, summary: RunSummary) -> None:
+        super().__init__(f"{summary.name}: {summary.status}: {'; '.join(summary.problems)}")
+        self.summary = summary
+
+
+@dataclass(frozen=True, slots=True)
+class Processed:
+    """What processing came to."""
+
+    status: Status
+    tally: Tally
+    problems: tuple[str, ...]
+
+
+@flow(name="process-corpus", flow_run_name="{config.name}")
+def process_corpus(config: RunConfig) -> RunSummary:
+    """Compute every feature that the corpus lacks and publish it.
+
+    Raises:
+        Problem: the configuration, the source or the output is not usable; nothing was done.
+        RunIncomplete: shards are left, or `limits.max_failed` was exceeded; run again to go on.
+    """
+    started_s = time.monotonic()
+    plan = plan_corpus(config)
+    run_id = RUN_ID.get() or new_run_id()
+    if not plan.work:
+        return _complete(report(plan, run_id, Processed("nothing to do", Tally(), ()), started_s))
+    with lease(config.output, run_id=run_id):
+        write_record(plan, run_id, "running")
+        try:
+            processed = process_shards(plan, run_id)
+        except KeyboardInterrupt:
+            write_record(plan, run_id, "interrupted")
+            raise
+        summary = report(plan, run_id, processed, started_s)
+        write_record(plan, run_id, summary.status, summary)
+    return _complete(summary)
+
+
+def _complete(summary: RunSummary) -> RunSummary:
+    if summary.status not in ("done", "nothing to do"):
+        raise RunIncomplete(summary)
+    return summary
+
+
+@step(name="plan")
+def plan_corpus(config: RunConfig) -> RunPlan:
+    """What is missing; opens no media, writes nothing."""
+    return plan_run(config)
+
+
+def _may_pass(task: object, run: object, state: object) -> bool:
+    """Whether another try can help: a usage error stays one."""
+    result = getattr(state, "result", lambda **_: None)(raise_on_failure=False)
+    return not isinstance(result, Problem)
+
+
+@step(name="process", retries=RETRIES, retry_delay_seconds=RETRY_DELAY_S, retry_condition_fn=_may_pass)
+def process_shards(plan: RunPlan, run_id: str) -> Processed:
+    """Compute and publish what the plan lacks; a retry plans anew, so it does only what is left."""
+    if in_flow_run() and task_run.run_count > 1:
+        plan = plan_run(plan.config)
+    config, watch = plan.config, Watch(plan)
+    if config.source.kind in LOOSE:
+        note_members(config.output, plan.corpus)
+    labels = Labels(read_annotations(plan.corpus.annotations).table, manifest_columns(config))
+    context = PublishContext(config.output, run_id, plan.corpus.identity, labels, plan.labels_etags, overlay_work(plan))
+    run = Run(config, context, plan.work, watch.tally, watch.failure)
+    with ray_session(config.cluster) as found:
+        try:
+            tally = process(run, found)
+        except TooManyFailures as error:
+            return Processed("too many failures", error.tally, (str(error), *error.tally.problems))
+    return Processed("work left" if tally.problems else "done", tally, tuple(tally.problems))
+
+
+@step(name="report")
+def report(plan: RunPlan, run_id: str, processed: Processed, started_s: float) -> RunSummary:
+    """What the output holds now, from what is published; a table for Prefect's page."""
+    summary = summarize(plan, run_id, processed.status, processed.tally, processed.problems, time.monotonic() - started_s)
+    if in_flow_run():
+        rows = [{"feature": found.folder, "shards": found.shards, "rows": found.rows, "failed": found.failed} for found in summary.features]
+        create_table_artifact(rows, key="outcome", description=f"{summary.status}: {summary.clips} clips in {summary.elapsed_s:.0f} s, run {run_id}")
+    return summary

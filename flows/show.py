@@ -1,0 +1,193 @@
+"""What commands print: plans, summaries, the state of an output, verifications, models.
+
+Each view is plain data, so `--json` prints the same thing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from flows.console import one_line, print_failures, print_outcome
+from infra.problem import Problem
+from models import weights
+from models.catalog import built_in
+from models.spec import ModelSpec
+from tasks.feature import Feature
+from tasks.plan import RunPlan
+from tasks.outcome import FailureGroup, FeatureOutcome
+from tasks.published import footers
+from tasks.record import CorpusCoverage, RunSummary, feature_outcome, group_failures, last_record, published_failures
+from tasks.verify import Verification
+
+SHOWN = 10  # shards named in a plan
+
+
+@dataclass(frozen=True, slots=True)
+class WorkView:
+    """One shard with work."""
+
+    shard: str
+    size_bytes: int
+    features: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PlanView:
+    """A plan, in numbers and names."""
+
+    name: str
+    corpus: str
+    output: str
+    shards: int
+    done_shards: int
+    size_bytes: int
+    work: tuple[WorkView, ...]
+
+    @classmethod
+    def of(cls, plan: RunPlan) -> "PlanView":
+        """View of a plan."""
+        work = tuple(WorkView(item.shard.name, item.shard.size_bytes, tuple(f.label for f in item.features)) for item in plan.work)
+        size_bytes = sum(item.size_bytes for item in work)
+        return cls(plan.config.name, plan.corpus.identity, plan.config.output, len(plan.corpus.shards), plan.done_shards, size_bytes, work)
+
+
+def print_plan(view: PlanView, console: Console, command: str) -> None:
+    """What is done, what is left, and the command that does it."""
+    console.print(Text(f"{view.corpus} -> {view.output}"), soft_wrap=True)
+    console.print(f"{view.shards:,} shards, {view.done_shards:,} done, {len(view.work):,} to do ({_size(view.size_bytes)} to read)")
+    for item in view.work[:SHOWN]:
+        console.print(Text(f"  {one_line(item.shard)} ({_size(item.size_bytes)}): {', '.join(item.features)}"), soft_wrap=True)
+    if len(view.work) > SHOWN:
+        console.print(f"  and {len(view.work) - SHOWN:,} more")
+    console.print(Text(f"next: {command}" if view.work else "nothing to do"))
+
+
+def print_summary(summary: RunSummary, console: Console) -> None:
+    """The outcome of a run: features, failures, coverage, and what to do next."""
+    print_outcome(summary.features, console)
+    print_failures(summary.failures, console)
+    console.print(Text(_coverage_line(summary.coverage)), soft_wrap=True)
+    for problem in summary.problems:
+        console.print(Text(f"left: {one_line(problem)}"), soft_wrap=True)
+    shards = f"{summary.shards_published:,} of {summary.shards:,} shards published"
+    console.print(Text(f"{summary.status}: {summary.clips:,} clips in {summary.elapsed_s:.1f} s, {shards}"), soft_wrap=True)
+    console.print(Text(f"next: {_next(summary)}"), soft_wrap=True)
+
+
+def _next(summary: RunSummary) -> str:
+    if summary.status in ("done", "nothing to do"):
+        return f"vidmill status {summary.output}"
+    return "run the same command again to go on; finished work is kept"
+
+
+def _coverage_line(coverage: CorpusCoverage) -> str:
+    if not coverage.annotated:
+        return f"{coverage.present:,} clips present, {coverage.ignored:,} other files ignored"
+    return (
+        f"{coverage.annotated:,} annotated, {coverage.present:,} present, {coverage.absent:,} absent, "
+        f"{coverage.unannotated:,} unannotated, {coverage.replaced:,} replaced, {coverage.ignored:,} other files ignored"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class OutputView:
+    """What an output holds."""
+
+    output: str
+    run_id: str
+    status: str
+    shards: int
+    features: tuple[FeatureOutcome, ...]
+    failures: tuple[FailureGroup, ...]
+
+    @classmethod
+    def of(cls, output: str) -> "OutputView":
+        """Read the state of an output.
+
+        Raises:
+            Problem: no run is recorded there.
+        """
+        record = last_record(output)
+        if record is None:
+            raise Problem(f"{output}: no vidmill run is recorded there; check the path, or run `vidmill run` first")
+        features = [Feature(**feature) for feature in record["features"]]
+        outcomes = tuple(feature_outcome(feature, footers(output, feature)) for feature in features)
+        failures = group_failures(published_failures(output, record["shards"]))
+        return cls(output, record["run_id"], record["status"], len(record["shards"]), outcomes, failures)
+
+
+def print_output(view: OutputView, console: Console) -> None:
+    """Features by shards done, failures by kind."""
+    console.print(Text(f"{view.output}: last run {view.run_id}, {view.status}, {view.shards:,} shards"), soft_wrap=True)
+    print_outcome(view.features, console)
+    print_failures(view.failures, console)
+    console.print(Text(f"next: vidmill verify {view.output}"), soft_wrap=True)
+
+
+def print_verification(found: Verification, console: Console) -> None:
+    """What was proved, or every fault."""
+    for check in found.features:
+        console.print(Text(f"{check.folder}: {check.rows:,} rows + {check.failed:,} failures in {check.shards:,} shards"), soft_wrap=True)
+    for fault in found.faults:
+        console.print(Text(f"fault: {one_line(fault)}", style="red"), soft_wrap=True)
+    console.print(Text(f"{len(found.faults):,} faults" if found.faults else "every planned clip is one row or one failure, none twice"))
+
+
+@dataclass(frozen=True, slots=True)
+class ModelView:
+    """One built-in model."""
+
+    name: str
+    task: tuple[str, ...]
+    input: str
+    licence: str
+    trained_on: str
+    weights: str
+    size_bytes: int | None   # None: the weights' package is not installed
+    missing: str | None      # what to do then
+
+
+def model_views() -> tuple[ModelView, ...]:
+    """The built-in models, with their weights looked for."""
+    return tuple(_model_view(spec) for spec in built_in())
+
+
+def _model_view(spec: ModelSpec) -> ModelView:
+    try:
+        size, missing = weights.fetch(spec.weights, spec.sha256).stat().st_size, None
+    except Problem as problem:
+        size, missing = None, str(problem)
+    geometry = spec.input.geometry
+    shape = f"shorter side to {geometry.resize} px, bicubic, centre {geometry.crop} px"
+    eats = f"{shape}, (rgb - {_numbers(spec.input.mean)}) / {_numbers(spec.input.std)}"
+    return ModelView(spec.name, spec.task, eats, spec.licence, spec.trained_on, spec.weights, size, missing)
+
+
+def print_models(views: Sequence[ModelView], console: Console) -> None:
+    """One row per model."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("model", "task", "licence", "trained on", "weights"):
+        table.add_column(heading, overflow="fold")
+    for view in views:
+        size = "not installed" if view.size_bytes is None else _size(view.size_bytes)
+        table.add_row(view.name, ", ".join(view.task), view.licence, view.trained_on, size)
+    console.print(table)
+    for view in views:
+        if view.missing:
+            console.print(Text(view.missing), soft_wrap=True)
+    console.print("next: vidmill run --embed NAME --tag NAME ...")
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return f"[{', '.join(f'{value:g}' for value in values)}]"
+
+
+def _size(size_bytes: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if size_bytes < 1000:
+            return f"{size_bytes:.3g} {unit}"
+        size_bytes /= 1000
+    return f"{size_bytes:,.1f} TB"

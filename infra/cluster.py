@@ -1,0 +1,70 @@
+"""The Ray cluster a run works on: one started here, or one that exists.
+
+Knows Ray's start-up and shutdown, and which resources there are; nothing of the work.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from infra.problem import Problem
+from infra.settings import ClusterConfig
+
+# Parcels in flight are some tens of MiB; the rest of the default (30 % of the memory) would only be resident cost.
+OBJECT_STORE_BYTES = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What the cluster offers."""
+
+    cpus: int
+    gpus: int
+
+
+@contextmanager
+def ray_session(cluster: ClusterConfig) -> Iterator[Resources]:
+    """Connect to the cluster, or start one on this machine, and let go of it at the end; a Ray this process already has is used and kept.
+
+    Raises:
+        Problem: the cluster cannot be reached or has no CPU.
+    """
+    import ray  # costs half a second, and a run with nothing to do needs none of it
+
+    ours = not ray.is_initialized()
+    if ours:
+        _start(cluster)
+    try:
+        yield _resources(cluster)
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+def _start(cluster: ClusterConfig) -> None:
+    import ray
+
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    local: dict[str, Any] = {
+        "num_cpus": cluster.cpus,
+        "num_gpus": cluster.gpus,
+        "object_store_memory": OBJECT_STORE_BYTES,
+        "include_dashboard": False,
+    }
+    try:
+        ray.init(address=cluster.address or "local", log_to_driver=False, **({} if cluster.address else local))
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise Problem(f"cluster.address {cluster.address or 'local'}: {error}; start Ray there, or leave the address out") from error
+
+
+def _resources(cluster: ClusterConfig) -> Resources:
+    import ray
+
+    found: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    cpus = int(found.get("CPU", 0))
+    if not cpus:
+        raise Problem(f"cluster.address {cluster.address or 'local'}: the cluster has no CPU; wait for its nodes")
+    return Resources(cpus, int(found.get("GPU", 0)) if cluster.gpus is None else cluster.gpus)

@@ -1,0 +1,264 @@
+"""Files on a local or mounted disk.
+
+Published files appear whole: temporary file, fsync, rename, fsync of the folder. Knows paths; nothing of S3 or of what a file means.
+"""
+
+import errno
+import fcntl
+import hashlib
+import io
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from infra.store import Cause, NotFound, ObjectInfo, StorageError, Versioned, Write, leads_to, matches
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer, WriteableBuffer
+
+BUFFER_BYTES = 1 << 20
+PRIVATE_SUFFIXES = (".vidmill-tmp", ".vidmill-lock")
+
+_CAUSES = {
+    errno.ENOENT: Cause.NOT_FOUND,
+    errno.EACCES: Cause.DENIED,
+    errno.EPERM: Cause.DENIED,
+    errno.EROFS: Cause.DENIED,
+    errno.ENOSPC: Cause.DISK_FULL,
+    errno.EDQUOT: Cause.DISK_FULL,
+    errno.EISDIR: Cause.IS_FOLDER,
+    errno.ENOTDIR: Cause.NOT_FOLDER,
+    errno.EEXIST: Cause.NOT_FOLDER,
+    errno.ENAMETOOLONG: Cause.BAD_URI,
+}
+
+
+class _File(io.FileIO):
+    """A file whose failures, also those in the middle of a read or write, are StorageErrors."""
+
+    def readinto(self, buffer: "WriteableBuffer", /) -> int:
+        with _told(str(self.name)):
+            return super().readinto(buffer) or 0
+
+    def write(self, data: "ReadableBuffer", /) -> int:
+        with _told(str(self.name)):
+            return super().write(data) or 0
+
+
+def normal(uri: str) -> str:
+    """Absolute path of a path or of a file: address, whose characters are taken as they are (no %20)."""
+    if uri.startswith("file://") and not uri.startswith("file:///"):
+        raise StorageError(uri, Cause.BAD_URI, "file:// takes an absolute path")
+    path = uri.removeprefix("file://").removeprefix("file:")
+    if not path or "\0" in path:
+        raise StorageError(uri, Cause.BAD_URI, "an empty path or one with a zero byte")
+    return os.path.abspath(path)
+
+
+def stat(path: str) -> ObjectInfo | None:
+    """Size and etag of a file; None where there is no file."""
+    try:
+        with _told(path):
+            return _info(path, os.stat(path)) if not os.path.isdir(path) else None
+    except StorageError as error:
+        if error.cause in (Cause.NOT_FOUND, Cause.NOT_FOLDER):
+            return None
+        raise
+
+
+def is_folder(path: str) -> bool:
+    """Whether there is a folder of this name."""
+    return os.path.isdir(path)
+
+
+def scan(folder: str, parts: Sequence[str]) -> Iterator[ObjectInfo]:
+    """Files below a folder that match; nothing where there is no folder."""
+    if os.path.isdir(folder):
+        yield from _walk(folder, (), parts, ())
+
+
+def _walk(folder: str, names: tuple[str, ...], parts: Sequence[str], above: tuple[str, ...]) -> Iterator[ObjectInfo]:
+    real = os.path.realpath(folder)
+    if real in above:
+        return  # a symbolic link to a folder we are in
+    with _told(folder), os.scandir(folder) as entries:
+        listed = sorted((entry for entry in entries if not entry.name.endswith(PRIVATE_SUFFIXES)), key=lambda entry: entry.name)
+    for entry in listed:
+        below = (*names, entry.name)
+        if entry.is_dir():
+            if leads_to(below, parts):
+                yield from _walk(entry.path, below, parts, (*above, real))
+        elif matches(below, parts):
+            with suppress(FileNotFoundError):  # deleted meanwhile, or a link to nowhere
+                yield _info(entry.path, entry.stat())
+
+
+def open_stream(found: ObjectInfo) -> BinaryIO:
+    """Open for reading from the beginning to the end."""
+    return open_seekable(found)
+
+
+def open_seekable(found: ObjectInfo) -> BinaryIO:
+    """Open for reading anywhere."""
+    with _told(found.uri):
+        return io.BufferedReader(_File(found.uri, "rb"), BUFFER_BYTES)
+
+
+def publish(path: str, write: Write) -> None:
+    """Make a file appear whole, or not at all."""
+    with _temporary(path, write) as temporary, _told(path):
+        os.replace(temporary, path)
+    _sync_folder(path)
+
+
+def read_versioned(path: str) -> Versioned:
+    """Content, digest and age of a small file."""
+    with _told(path), open(path, "rb") as file:
+        data = file.read()
+        age_s = time.time() - os.fstat(file.fileno()).st_mtime
+    return Versioned(data, _digest(data), max(0.0, age_s))
+
+
+def create_exclusive(path: str, data: bytes) -> str | None:
+    """Make a file appear whole where there is none; its version, or None where there was one."""
+    with _temporary(path, lambda file: file.write(data)) as temporary:
+        if not _link(temporary, path):
+            return None
+    _sync_folder(path)
+    return _digest(data)
+
+
+def replace_if(path: str, data: bytes, version: str) -> str | None:
+    """Replace a file that still has this version; the new version, or None where it was changed or is gone."""
+    with _locked(path):
+        if _version(path) != version:
+            return None
+        publish(path, lambda file: file.write(data))
+    return _digest(data)
+
+
+def delete_if(path: str, version: str) -> bool:
+    """Delete a file that still has this version."""
+    with _locked(path):
+        if _version(path) != version:
+            return False
+        delete(path)
+    return True
+
+
+def delete(path: str) -> None:
+    """Delete a file; one that is not there is no error."""
+    with _told(path), suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def delete_tree(path: str) -> None:
+    """Delete a folder with all that is in it; one that is not there is no error."""
+    if len(Path(path).parts) < 2:
+        raise StorageError(path, Cause.BAD_URI, "refused to delete all there is")
+    with _told(path), suppress(FileNotFoundError):
+        shutil.rmtree(path)
+
+
+@contextmanager
+def _told(path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        cause = _CAUSES.get(error.errno or 0, Cause.FAILED)
+        if cause is Cause.NOT_FOUND:
+            raise NotFound(path) from error
+        raise StorageError(path, cause, "" if cause is not Cause.FAILED else error.strerror or str(error)) from error
+
+
+@contextmanager
+def _temporary(path: str, write: Write) -> Iterator[str]:
+    """A finished file on the same disk, not yet visible; gone afterwards."""
+    folder = _scratch(path)
+    temporary = f"{folder}/.{uuid.uuid4().hex}{PRIVATE_SUFFIXES[0]}"
+    with _told(path):
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        os.makedirs(folder, exist_ok=True)
+        raw = _File(temporary, "xb")
+    try:
+        with io.BufferedWriter(raw, BUFFER_BYTES) as file:
+            write(file)
+            file.flush()
+            with _told(path):
+                os.fsync(raw.fileno())
+        yield temporary
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)
+
+
+def _scratch(path: str) -> str:
+    """`<OUT>/_wip/tmp` inside an output, else the file's own folder: either way the same disk."""
+    folder = Path(path).parent
+    outputs = (above / "_wip" for above in folder.parents if (above / "_wip").is_dir())
+    return str(next((wip / "tmp" for wip in outputs), folder))
+
+
+def _link(temporary: str, path: str) -> bool:
+    """Give a finished file its name unless the name is taken."""
+    with _told(path):
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
+                raise
+            return _rename_if_free(temporary, path)
+    return True
+
+
+def _rename_if_free(temporary: str, path: str) -> bool:
+    """As `_link`, on a disk without hard links."""
+    with _locked(path):
+        if os.path.lexists(path):
+            return False
+        os.rename(temporary, path)
+    return True
+
+
+@contextmanager
+def _locked(path: str) -> Iterator[None]:
+    folder, name = os.path.split(path)
+    with _told(path):
+        os.makedirs(folder, exist_ok=True)
+        handle = os.open(f"{folder}/.{name}{PRIVATE_SUFFIXES[1]}", os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _version(path: str) -> str | None:
+    try:
+        return read_versioned(path).version
+    except NotFound:
+        return None
+
+
+def _sync_folder(path: str) -> None:
+    with _told(path):
+        handle = os.open(os.path.dirname(path), os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _info(path: str, found: os.stat_result) -> ObjectInfo:
+    return ObjectInfo(path, found.st_size, f"{found.st_size:x}-{found.st_mtime_ns:x}")
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,279 @@
+"""Objects in S3 and in stores that speak its language.
+
+    read     [block][block][block]   a few at a time, the next ones fetched while this one is used
+    write    [part][part]...commit   nothing is visible before the last request
+
+Knows S3's requests and what they promise; `infra.s3_request` makes them.
+"""
+
+import io
+import itertools
+import time
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from email.utils import parsedate_to_datetime
+from typing import Any, BinaryIO, cast
+
+from infra.s3_error import Refused
+from infra.s3_request import request, submit
+from infra.store import Cause, NotFound, ObjectInfo, StorageError, Versioned, Write, is_pattern, matches
+
+PART_BYTES = 16 << 20        # of a multipart upload: 10,000 parts make 160 GB
+STREAM = (8 << 20, 3, 2)     # bytes of a block, blocks held, blocks fetched ahead
+SEEKABLE = (2 << 20, 8, 1)
+DELETE_KEYS = 1000           # S3's limit per request
+
+
+def normal(uri: str) -> str:
+    """s3://bucket/key without slashes at the end; refuses credentials in an address without repeating them."""
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    if "@" in bucket or (":" in bucket and not bucket.startswith("arn:")):
+        raise StorageError("s3://...", Cause.BAD_URI, "credentials in an address are refused; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+    if not bucket:
+        raise StorageError(uri, Cause.BAD_URI, "no bucket")
+    return f"s3://{bucket}/{key}".rstrip("/")
+
+
+def stat(uri: str) -> ObjectInfo | None:
+    """Size and etag of an object; None where there is none."""
+    if not _where(uri)["Key"]:
+        return None
+    try:
+        head = request(uri, "head_object", **_where(uri))
+    except NotFound:
+        return None
+    return ObjectInfo(uri, head["ContentLength"], _etag(head))
+
+
+def is_folder(uri: str) -> bool:
+    """Whether some key begins with this name and a slash; an empty bucket counts. Raises NO_BUCKET."""
+    bucket, prefix = _prefix(uri)
+    return not prefix or request(uri, "list_objects_v2", Bucket=bucket, Prefix=prefix, MaxKeys=1).get("KeyCount", 0) > 0
+
+
+def scan(folder: str, parts: Sequence[str]) -> Iterator[ObjectInfo]:
+    """Objects below a prefix that match, from one stream of LIST requests."""
+    bucket, prefix = _prefix(folder)
+    literal = "".join(itertools.takewhile(lambda char: not is_pattern(char), parts[0]))
+    flat = {} if len(parts) > 1 or parts[0] == "**" else {"Delimiter": "/"}
+    for item in _listed(folder, Bucket=bucket, Prefix=prefix + literal, **flat):
+        names = item["Key"].removeprefix(prefix).split("/")
+        if names[-1] and matches(names, parts):
+            yield ObjectInfo(f"s3://{bucket}/{item['Key']}", item["Size"], _etag(item))
+
+
+def open_stream(found: ObjectInfo) -> BinaryIO:
+    """Open for reading from the beginning to the end; holds 24 MiB."""
+    return io.BufferedReader(_Blocks(found, *STREAM), 1 << 18)
+
+
+def open_seekable(found: ObjectInfo) -> BinaryIO:
+    """Open for reading anywhere; holds 16 MiB."""
+    return io.BufferedReader(_Blocks(found, *SEEKABLE), 1 << 16)
+
+
+def publish(uri: str, write: Write) -> None:
+    """Make an object appear whole: one PUT, or a multipart upload, aborted when anything fails."""
+    upload = _Upload(uri)
+    try:
+        write(cast(BinaryIO, upload))
+        upload.finish()
+    except BaseException:
+        upload.abort()
+        raise
+
+
+def read_versioned(uri: str) -> Versioned:
+    """Content, ETag and age of a small object; the age is by the store's own clock."""
+    answer = request(uri, "get_object", **_where(uri))
+    date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+    now_s = parsedate_to_datetime(date).timestamp() if date else time.time()
+    return Versioned(answer["Body"], answer["ETag"], max(0.0, now_s - answer["LastModified"].timestamp()))
+
+
+def create_exclusive(uri: str, data: bytes) -> str | None:
+    """Create an object where there is none; its version, or None where there was one."""
+    return _put_if(uri, data, IfNoneMatch="*")
+
+
+def replace_if(uri: str, data: bytes, version: str) -> str | None:
+    """Replace an object that still has this version; the new version, or None where it was changed or is gone."""
+    return _put_if(uri, data, IfMatch=version)
+
+
+def delete_if(uri: str, version: str) -> bool:
+    """Delete an object that still has this version; atomic where the store honours If-Match on deletes."""
+    try:
+        if request(uri, "head_object", **_where(uri))["ETag"] != version:
+            return False
+        request(uri, "delete_object", **_where(uri), IfMatch=version)
+    except (NotFound, Refused):
+        return False
+    return True
+
+
+def delete(uri: str) -> None:
+    """Delete an object; one that is not there is no error."""
+    with suppress(NotFound):
+        request(uri, "delete_object", **_where(uri))
+
+
+def delete_tree(uri: str) -> None:
+    """Delete every object below a prefix."""
+    bucket, prefix = _prefix(uri)
+    if not prefix:
+        raise StorageError(uri, Cause.BAD_URI, "refused to delete a whole bucket")
+    keys = (item["Key"] for item in _listed(uri, Bucket=bucket, Prefix=prefix))
+    while batch := [{"Key": key} for key in itertools.islice(keys, DELETE_KEYS)]:
+        answer = request(uri, "delete_objects", Bucket=bucket, Delete={"Objects": batch, "Quiet": True})
+        for error in answer.get("Errors", ()):
+            raise StorageError(f"s3://{bucket}/{error['Key']}", Cause.FAILED, f"{error['Code']}: not deleted")
+
+
+class _Blocks(io.RawIOBase):
+    """An object in blocks: a few of them held, the next ones under way. Refuses an object replaced since it was listed."""
+
+    def __init__(self, found: ObjectInfo, block_bytes: int, keep: int, ahead: int) -> None:
+        self._found, self._block_bytes, self._keep, self._ahead = found, block_bytes, keep, ahead
+        self._blocks: OrderedDict[int, Future[dict[str, Any]]] = OrderedDict()
+        self._last = -1
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._found.size_bytes}[whence]
+        if base + offset < 0:
+            raise ValueError(f"seek before the beginning: {base + offset}")
+        self._position = base + offset
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        if self._position >= self._found.size_bytes:
+            return 0
+        index, start = divmod(self._position, self._block_bytes)
+        part = memoryview(self._block(index))[start : start + len(buffer)]
+        buffer[: len(part)] = part
+        self._position += len(part)
+        return len(part)
+
+    def close(self) -> None:
+        if not self.closed:
+            for block in self._blocks.values():
+                block.cancel()
+            self._blocks.clear()
+        super().close()
+
+    def _block(self, index: int) -> bytes:
+        ahead = self._ahead if index - self._last in (0, 1) else 0
+        for wanted in range(index, index + 1 + ahead):
+            if wanted * self._block_bytes < self._found.size_bytes and wanted not in self._blocks:
+                self._blocks[wanted] = self._fetch(wanted)
+        self._blocks.move_to_end(index)
+        self._last = index
+        for stale in [held for held in self._blocks if not index <= held <= index + ahead][: max(0, len(self._blocks) - self._keep)]:
+            self._blocks.pop(stale).cancel()
+        return cast(bytes, self._blocks[index].result()["Body"])
+
+    def _fetch(self, index: int) -> "Future[dict[str, Any]]":
+        start = index * self._block_bytes
+        end = min(start + self._block_bytes, self._found.size_bytes)
+        return submit(
+            self._found.uri, "get_object", **_where(self._found.uri), Range=f"bytes={start}-{end - 1}", IfMatch=f'"{self._found.etag}"'
+        )
+
+
+class _Upload(io.RawIOBase):
+    """Takes bytes front to back; nothing is visible before `finish`."""
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+        self._buffer = bytearray()
+        self._upload: dict[str, str] = {}
+        self._parts: list[dict[str, Any]] = []
+        self._written = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._written
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data).cast("B")
+        for start in range(0, len(view), PART_BYTES):
+            self._buffer += view[start : start + PART_BYTES]
+            if len(self._buffer) >= PART_BYTES:
+                self._send(bytes(self._buffer[:PART_BYTES]))
+                del self._buffer[:PART_BYTES]
+        self._written += len(view)
+        return len(view)
+
+    def finish(self) -> None:
+        if not self._upload:
+            request(self._uri, "put_object", **_where(self._uri), Body=bytes(self._buffer))
+            return
+        if self._buffer:
+            self._send(bytes(self._buffer))
+        try:
+            request(self._uri, "complete_multipart_upload", **_where(self._uri), **self._upload, MultipartUpload={"Parts": self._parts})
+        except NotFound:  # no such upload: completed by a try whose answer was lost, or aborted by somebody
+            there = stat(self._uri)
+            if there is None or there.size_bytes != self._written:
+                raise
+
+    def abort(self) -> None:
+        if self._upload:
+            with suppress(StorageError):
+                request(self._uri, "abort_multipart_upload", **_where(self._uri), **self._upload)
+
+    def _send(self, part: bytes) -> None:
+        if not self._upload:
+            self._upload = {"UploadId": request(self._uri, "create_multipart_upload", **_where(self._uri))["UploadId"]}
+        number = len(self._parts) + 1
+        answer = request(self._uri, "upload_part", **_where(self._uri), **self._upload, PartNumber=number, Body=part)
+        self._parts.append({"PartNumber": number, "ETag": answer["ETag"]})
+
+
+def _put_if(uri: str, data: bytes, **condition: str) -> str | None:
+    try:
+        return cast(str, request(uri, "put_object", **_where(uri), Body=data, **condition)["ETag"])
+    except NotFound:
+        return None  # If-Match on an object that is gone
+    except Refused:
+        with suppress(NotFound):
+            there = read_versioned(uri)
+            if there.data == data:
+                return there.version  # our own write, whose answer was lost
+        return None
+
+
+def _listed(uri: str, **query: str) -> Iterator[dict[str, Any]]:
+    page: dict[str, Any] = {"IsTruncated": True}
+    while page.get("IsTruncated"):
+        token = {"ContinuationToken": page["NextContinuationToken"]} if "NextContinuationToken" in page else {}
+        page = request(uri, "list_objects_v2", **query, **token)
+        yield from page.get("Contents", ())
+
+
+def _where(uri: str) -> dict[str, str]:
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    return {"Bucket": bucket, "Key": key}
+
+
+def _prefix(uri: str) -> tuple[str, str]:
+    where = _where(uri)
+    return where["Bucket"], f"{where['Key']}/" if where["Key"] else ""
+
+
+def _etag(answer: dict[str, Any]) -> str:
+    return str(answer["ETag"]).strip('"')

@@ -1,0 +1,361 @@
+"""Frames of a clip: encoded bytes in, sampled RGB frames out.
+
+    |  0.0   |  1.0   |  2.0   |            clip time, seconds
+    f........f........f........             fps=1: the first frame at or after each tick
+             ^ non-reference frames between ticks are never decoded, nor groups of pictures without a tick
+
+The samples are those of a decoder that is fed every packet, bit for bit; a frame that cannot be decoded leaves its tick to the
+next one that was. Knows PyAV's pictures and nothing of Ray, S3 or models. Every failure is a `ClipError`.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from heapq import heappop, heappush
+from itertools import chain
+from typing import BinaryIO, cast
+
+import numpy as np
+from av.buffer import Buffer
+from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
+
+from infra.settings import LimitsConfig
+from tasks.clip import ClipError, ClipInfo, FailureKind, Frame, Window
+from tasks.container import Video, VideoPacket, open_video, too_large
+from tasks.extent import all_timed, check_whole, count_frames, count_indexed, end_pts, is_shown, known_end, lead_in, shown_pts, tail
+from tasks.random_access import single_layer
+from tasks.sampling import FOR_EVER, FROM_START, Horizon, Run, Span, Ticks, exact, plan_runs
+
+_SKIPPABLE = frozenset({"h264", "hevc", "mpeg4", "mpeg1video", "mpeg2video"})   # decoders that drop non-reference frames without a trace
+_PACKET_IS_PICTURE = _SKIPPABLE | {"mjpeg", "prores", "ffv1"}                   # no hidden pictures: packets tell which frames there are
+_UNCODED_VOP_BYTES = 16                                                         # MPEG-4's "not coded" fillers are shorter and give no picture
+
+TimedPicture = tuple[VideoFrame, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """Sampled frames of one clip, to be iterated once; one full-size RGB frame is made at a time."""
+
+    info: ClipInfo
+    samples: Iterator[Frame]
+
+    def __iter__(self) -> Iterator[Frame]:
+        return self.samples
+
+
+@contextmanager
+def open_clip(file: BinaryIO, *, fps: float, window: Window | None, limits: LimitsConfig) -> Iterator[Clip]:
+    """Open a clip and decode its first frame; iterate the result for `Frame`s. The file is not closed.
+
+    Args:
+        file: seekable, of encoded video in one of `tasks.container.FORMATS`.
+        fps: samples per second; ticks lie at k/fps from the clip's first frame. Above the source's rate every frame is a sample.
+        window: seconds from the video's first frame; None takes the whole file, reads all of it and measures its length. With a
+            window nothing after the packet that settles the last sample is read, save libav's buffer. The packets read are held.
+        limits: what the clip may cost; time that the caller spends between samples does not count.
+
+    Raises:
+        ClipError: on opening or between samples; EMPTY also where the window holds no frame, TRUNCATED also where it begins after
+            the video's end.
+    """
+    with open_video(file, limits=limits) as video:
+        step = 1 / exact(fps) / video.time_base
+        yield _whole(video, step) if window is None else _part(video, step, window)
+
+
+def probe(file: BinaryIO, *, limits: LimitsConfig) -> ClipInfo:
+    """What a whole video is, from its first and last packets; one picture is decoded, to learn which way up it is.
+
+    Args:
+        file: seekable; where its container cannot seek, all packets are read.
+
+    Returns:
+        duration_s measured on packets, whatever the header says; frames only where the container's index names each.
+
+    Raises:
+        ClipError: as `open_clip`; TOO_LARGE also for a video over max_duration_s.
+    """
+    with open_video(file, limits=limits) as video:
+        packets, first = lead_in(video)
+        picture, _ = _Decoder(video).until(chain(packets, video.packets()), FROM_START)
+        check_whole(video)
+        return _info(video, picture, units=end_pts(video, tail(video)) - first, frames=count_indexed(video))
+
+
+def _whole(video: Video, step: Fraction) -> Clip:
+    packets = list(video.packets())
+    check_whole(video, sum(not packet.is_corrupt for packet in packets))
+    decoder = _Decoder(video)
+    picture, first = decoder.until(packets, FROM_START)
+    span = Span(first, FOR_EVER)
+    shown = [packet for packet in packets if is_shown(packet) and (packet.pts is None or packet.pts >= first)]
+    info = _info(video, picture, units=end_pts(video, shown, first) - first, frames=len(shown))
+    return Clip(info, _samples(decoder, packets, Ticks(first, step), span))
+
+
+def _part(video: Video, step: Fraction, window: Window) -> Clip:
+    head, zero = lead_in(video)
+    span = Span(*(zero + int(exact(t) // video.time_base) for t in (window.start_s, window.end_s)))
+    source = _from_entry(video, head, zero, span.start)
+    packets = list(_needed(video, source, span, step))
+    if not shown_pts(packets, span) and all_timed(packets):
+        raise _nothing_shown(video, packets, zero, span)
+    decoder = _Decoder(video)
+    picture, first = decoder.until(_read_on(packets, source, span), span.start)
+    if first != min(shown_pts(packets, span), default=None):      # the ticks moved: what settles the last one is not known any more
+        deque(_read_on(packets, source, span), maxlen=0)
+    if video.at_end:
+        check_whole(video)
+    end = min(span.end, known_end(video, packets, zero))
+    info = _info(video, picture, units=end - span.start, frames=count_frames(video, packets, span, zero))
+    return Clip(info, _samples(decoder, packets, Ticks(first, step), Span(first, span.end)))
+
+
+class _Decoder:
+    """Feeds packets and gives pictures in order of output, first to the start of the clip, then by plan."""
+
+    def __init__(self, video: Video) -> None:
+        self.video = video
+        self.fed = 0
+        self.skips = _skips(video)
+        self._unsure = video.codec == "mpeg4"     # an interlaced one takes its field distance from the first B frame, and only pictures tell
+        self.interlaced = False
+        self._pending: list[TimedPicture] = []
+        self._last_pts: int | None = None
+        self._times: list[int] = []               # heap: of packets fed, where frames take them in order of output
+
+    def until(self, packets: Iterable[VideoPacket], start: int) -> TimedPicture:
+        """The first picture at or after `start`, and its pts; frames before `start` that nobody leans on are not decoded.
+
+        Raises:
+            ClipError: CORRUPT, or UNSUPPORTED, where there is none.
+        """
+        for packet in packets:
+            self.fed += 1
+            if self._kept(self._decode(packet, whole=self._unsure or packet.pts is None or packet.pts >= start), start):
+                return self._pending[0]
+        if self._kept(self._drain(), start):
+            return self._pending[0]
+        raise self.video.undecodable(self.fed)
+
+    def rest(self, packets: list[VideoPacket], runs: list[Run], whole: frozenset[int] | None) -> Iterator[TimedPicture]:
+        """The picture `until` found and all after it.
+
+        Args:
+            packets: the clip's; the first `fed` of them went to `until`.
+            runs: which to feed.
+            whole: pts of the frames that must be decoded even if nobody leans on them; None for all.
+        """
+        yield from self._pending
+        for run in runs:
+            if run.start > self.fed:
+                yield from self._drain()
+                self.video.decoder.flush_buffers()
+            for packet in packets[run.start : run.stop]:
+                yield from self._decode(packet, whole=whole is None or packet.pts in whole)
+            self.fed = run.stop
+        yield from self._drain()
+
+    def _kept(self, pictures: list[TimedPicture], start: int) -> bool:
+        self._pending = [(picture, pts) for picture, pts in pictures if pts >= start]
+        self.interlaced = any(picture.interlaced_frame for picture, _ in self._pending)
+        return bool(self._pending)
+
+    def _decode(self, packet: VideoPacket, *, whole: bool) -> list[TimedPicture]:
+        self.video.decode_everything(whole or not self.skips)
+        if self.video.times_are_decode_order and packet.pts is not None:
+            heappush(self._times, packet.pts)
+        return self._timed(self.video.decode(packet))
+
+    def _drain(self) -> list[TimedPicture]:
+        return self._timed(self.video.decode(None))
+
+    def _timed(self, pictures: list[VideoFrame]) -> list[TimedPicture]:
+        """Pictures with their pts; one without follows its predecessor by the average frame time."""
+        timed = []
+        for picture in pictures:
+            pts = heappop(self._times) if self._times else picture.pts
+            self._last_pts = self._next_pts() if pts is None else pts
+            timed.append((picture, self._last_pts))
+        return timed
+
+    def _next_pts(self) -> int:
+        return 0 if self._last_pts is None else self._last_pts + self.video.frame_units
+
+
+def _samples(decoder: _Decoder, packets: list[VideoPacket], ticks: Ticks, span: Span) -> Iterator[Frame]:
+    """Check the number of samples and plan at once, decode when asked."""
+    shown = shown_pts(packets, span)
+    wanted = ticks.choose(shown)
+    _check_count(decoder.video, len(wanted))
+    is_exact = _is_exact(decoder, packets, shown)
+    runs = _runs(decoder, packets, wanted) if is_exact else [Run(decoder.fed, len(packets))]
+    pictures = decoder.rest(packets, runs, frozenset(wanted) if is_exact else None)
+    last = shown[-1] if shown and all_timed(packets) else FOR_EVER
+    return _convert(decoder.video, pictures, ticks, Span(span.start, min(span.end, last + 1)))
+
+
+def _convert(video: Video, pictures: Iterator[TimedPicture], ticks: Ticks, span: Span) -> Iterator[Frame]:
+    tick, count = ticks.first, 0
+    converter = VideoReformatter()
+    for picture, pts in pictures:
+        if tick <= pts < span.end:
+            count += 1
+            _check_count(video, count)
+            frame = Frame(_upright(picture, converter), float((pts - ticks.first) * video.time_base))
+            tick = ticks.after(pts)
+            with video.deadline.paused():
+                yield frame
+        if tick >= span.end:
+            return
+
+
+def _upright(picture: VideoFrame, converter: VideoReformatter) -> np.ndarray:
+    """uint8 [H, W, 3], turned and mirrored as the display matrix says; equal to `picture.to_ndarray(format="rgb24")` without one.
+
+    The matrix [[a, b], [c, d]] maps a stored (x, y) to a shown (a x + c y, b x + d y), in units of 1/65536 (libavutil/display.h).
+    """
+    rgb = converter.reformat(picture, format="rgb24", threads=1).to_ndarray()
+    matrix = cast(Buffer | None, picture.side_data.get("DISPLAYMATRIX"))     # PyAV types its side data as object
+    if matrix is None:
+        return rgb
+    a, b, _, c, d = np.frombuffer(memoryview(matrix), np.int32)[:5].tolist()
+    if abs(b) > abs(a):
+        rgb, a, d = rgb.transpose(1, 0, 2), c, b
+    return np.ascontiguousarray(rgb[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
+
+
+def _turned(picture: VideoFrame) -> bool:
+    return round(picture.rotation / 90) % 2 == 1
+
+
+def _runs(decoder: _Decoder, packets: list[VideoPacket], wanted: list[int]) -> list[Run]:
+    entries = [i for i, packet in enumerate(packets) if i > decoder.fed and decoder.video.is_random_access(packet)]
+    at = {packet.pts: i for i, packet in enumerate(packets) if not packet.is_discard}
+    pts = [packet.pts if packet.pts is not None else FOR_EVER for packet in packets]
+    return plan_runs(pts, entries=entries, wanted=[at[value] for value in wanted], fed=decoder.fed)
+
+
+def _is_exact(decoder: _Decoder, packets: list[VideoPacket], shown: list[int]) -> bool:
+    """Whether packets alone tell which pictures come out, and when; interlaced H.264 and MPEG-4 keep more state than packets show."""
+    video = decoder.video
+    return (
+        video.codec in _PACKET_IS_PICTURE
+        and not video.format.startswith("avi")
+        and all_timed(packets)
+        and len(set(shown)) == len(shown)
+        and not (video.codec in ("h264", "mpeg4") and decoder.interlaced)
+        and not (video.codec == "mpeg4" and min(packet.size for packet in packets) < _UNCODED_VOP_BYTES)
+        and not any(packet.has_sidedata("new_extradata") for packet in packets)
+    )
+
+
+def _skips(video: Video) -> bool:
+    """Whether frames between samples may be left undecoded; HEVC calls a frame unreferenced within its own temporal layer only."""
+    return video.codec in _SKIPPABLE and not video.times_are_decode_order and (video.codec != "hevc" or single_layer(video.decoder.extradata or b""))
+
+
+def _needed(video: Video, source: Iterator[VideoPacket], span: Span, step: Fraction) -> Iterator[VideoPacket]:
+    """Packets up to the one that settles the span's last sample; all of them where timestamps are missing."""
+    horizon = Horizon(span, step)
+    for packet in source:
+        yield packet
+        if packet.pts is None or packet.dts is None:
+            continue
+        if video.times_are_decode_order:
+            if packet.pts >= span.end and video.is_random_access(packet):
+                return
+        elif horizon.reached(packet.pts if is_shown(packet) else FROM_START, packet.dts):
+            return
+
+
+def _read_on(packets: list[VideoPacket], source: Iterator[VideoPacket], span: Span) -> Iterator[VideoPacket]:
+    """`packets`, then those of `source` up to the span's end, which are added to them."""
+    yield from tuple(packets)
+    for packet in source:
+        if packet.dts is not None and packet.dts >= span.end:
+            return
+        packets.append(packet)
+        yield packet
+
+
+def _from_entry(video: Video, head: list[VideoPacket], zero: int, start: int) -> Iterator[VideoPacket]:
+    """Packets from one at which decoding may start to show `start`; containers seek as they please, so ask ever further back.
+
+    Args:
+        head: the video's first packets, just read.
+        zero: pts of the first frame.
+        start: pts wanted.
+    """
+    back = 0
+    while video.seekable and start - back > max(packet.pts or zero for packet in head):
+        video.seek(start - back)
+        packets = video.packets()
+        entry = _entry(video, packets, start)
+        if entry is not None:
+            return _without_leading(video, entry, packets)
+        back = max(4 * back, int(1 / video.time_base))
+    if back:
+        video.rewind()
+        head = []
+    return _trimmed(video, chain(head, video.packets()), start)
+
+
+def _trimmed(video: Video, packets: Iterator[VideoPacket], start: int) -> Iterator[VideoPacket]:
+    """Packets from the last one at which decoding may start to show `start`, where all from the video's first are read."""
+    held: list[VideoPacket] = []
+    for packet in packets:
+        if packet.pts is not None and packet.pts <= start and video.is_random_access(packet):
+            held.clear()
+        held.append(packet)
+        if packet.dts is not None and packet.dts > start:
+            break
+    return _without_leading(video, held[0], chain(held[1:], packets)) if held else packets
+
+
+def _entry(video: Video, packets: Iterator[VideoPacket], start: int) -> VideoPacket | None:
+    """The first packet at which decoding may start, if it is not after `start`; a program stream's times are guesses for one group after a seek."""
+    groups_to_pass = 1 if video.format == "mpeg" else 0
+    for packet in packets:
+        if packet.pts is None or packet.pts > start:
+            return None
+        if video.is_random_access(packet):
+            if not groups_to_pass:
+                return packet
+            groups_to_pass -= 1
+    return None
+
+
+def _without_leading(video: Video, entry: VideoPacket, packets: Iterator[VideoPacket]) -> Iterator[VideoPacket]:
+    """`entry` and what follows, without the B frames that lean on the group before: they would spoil MPEG-4's notion of a field's time."""
+    yield entry
+    leading_is_useless = video.codec in ("mpeg4", "mpeg1video", "mpeg2video") and entry.pts is not None
+    for packet in packets:
+        if not (leading_is_useless and packet.pts is not None and packet.pts < (entry.pts or 0)):
+            yield packet
+
+
+def _nothing_shown(video: Video, packets: list[VideoPacket], zero: int, span: Span) -> ClipError:
+    start_s, end_s = (float((pts - zero) * video.time_base) for pts in (span.start, span.end))
+    asked = f"{start_s:g} to {end_s:g} s"
+    if video.at_end and (end := end_pts(video, packets)) <= span.start:
+        return ClipError(FailureKind.TRUNCATED, f"the video ends at {float((end - zero) * video.time_base):g} s, before {asked}; correct the window")
+    return ClipError(FailureKind.EMPTY, f"the video shows no frame from {asked}; leave the window out")
+
+
+def _check_count(video: Video, count: int) -> None:
+    if count > video.limits.max_frames:
+        raise too_large(f"{count:,} frames would be sampled", "max_frames", video.limits.max_frames)
+
+
+def _info(video: Video, picture: VideoFrame, *, units: int, frames: int | None) -> ClipInfo:
+    duration_s = float(units * video.time_base)
+    if duration_s > video.limits.max_duration_s:
+        raise too_large(f"{duration_s:,.1f} s long", "max_duration_s", video.limits.max_duration_s)
+    width, height = (picture.height, picture.width) if _turned(picture) else (picture.width, picture.height)
+    rate = video.stream.average_rate
+    return ClipInfo(duration_s, float(rate) if rate else None, width, height, video.codec, frames, video.has_audio)

@@ -1,0 +1,101 @@
+"""Labels: what people know of a clip besides its pixels, joined into `clips` when a shard is published.
+
+    kinetics    annotations CSV     -> label, split, by clip_id
+    manifest    its other columns   -> label, split and columns of their own name, by video_id
+
+Joining late keeps labels out of the workers, and a corrected CSV republishes `clips` without opening a video.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as csv
+
+from infra import storage
+from infra.problem import Problem
+from tasks.schema import CLIPS
+from tasks.source import Corpus, Shard, SourceFile, digest_of
+
+ID_COLUMNS = ("youtube_id", "time_start", "time_end")
+MANIFEST_PREFIX = "manifest_"
+
+
+def labels_etag(corpus: Corpus, shard: Shard) -> str:
+    """Changes when labels of this shard's clips may have changed."""
+    if corpus.annotations:
+        return corpus.annotations.etag
+    columns = [json.dumps([file.name, file.columns], default=str) for file in shard.files if file.columns]
+    return digest_of(columns) if columns else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """The annotations of a corpus: a table with clip_id, label, split; no rows where a corpus has none."""
+
+    table: pa.Table
+    columns: pa.Schema = field(default_factory=lambda: pa.schema([]))  # of a manifest
+
+    def matched(self, clip_ids: Sequence[str]) -> int:
+        """How many of the clips the annotations name."""
+        return len(clip_ids) - int(pc.index_in(pa.array(clip_ids, pa.string()), self.table["clip_id"]).null_count)
+
+    def join(self, clips: pa.Table) -> pa.Table:
+        """`clips` with label and split filled from the annotations; clips they do not name keep what they have."""
+        if not self.table.num_rows:
+            return clips
+        rows = pc.index_in(clips["clip_id"], self.table["clip_id"])
+        for name in ("label", "split"):
+            clips = clips.set_column(clips.schema.get_field_index(name), CLIPS.field(name), self.table[name].take(rows))
+        return clips
+
+
+def read_annotations(source: SourceFile | None) -> Labels:
+    """Read a Kinetics annotations CSV: label,youtube_id,time_start,time_end,split[,is_cc]; the test split has no label.
+
+    Raises:
+        Problem: not a CSV, or a column is missing.
+    """
+    if source is None:
+        return Labels(pa.table({name: pa.array([], pa.string()) for name in ("clip_id", "label", "split")}))
+    table = _read_csv(source.uri)
+    missing = [name for name in ID_COLUMNS if name not in table.column_names]
+    if missing:
+        raise Problem(f"source.annotations {source.uri}: column {missing[0]} is missing; its columns are {', '.join(table.column_names)}")
+    starts, ends = (pc.utf8_lpad(pc.cast(pc.cast(table[name], pa.float64()), pa.int64()).cast(pa.string()), 6, "0") for name in ID_COLUMNS[1:])
+    clip_ids = pc.binary_join_element_wise(table["youtube_id"], starts, ends, "_")
+    return Labels(pa.table({"clip_id": clip_ids, "label": _column(table, "label"), "split": _column(table, "split")}))
+
+
+def _read_csv(uri: str) -> pa.Table:
+    kinds = {name: pa.string() for name in ("label", "youtube_id", "split")}
+    try:
+        options = csv.ConvertOptions(column_types=kinds, strings_can_be_null=False)
+        return csv.read_csv(pa.BufferReader(storage.read_bytes(uri)), convert_options=options)
+    except pa.ArrowInvalid as error:
+        raise Problem(f"source.annotations {uri}: not a CSV table ({error}); it needs label,youtube_id,time_start,time_end,split") from error
+
+
+def _column(table: pa.Table, name: str) -> pa.ChunkedArray | pa.Array:
+    return table[name] if name in table.column_names else pa.nulls(table.num_rows, pa.string())
+
+
+def add_manifest_columns(clips: pa.Table, files: Sequence[SourceFile], columns: pa.Schema) -> pa.Table:
+    """`clips` with the manifest's columns, by video; a name that `clips` already uses gets the prefix `manifest_`."""
+    by_video = {file.name: dict(file.columns) for file in files}
+    videos = clips["video_id"].to_pylist()
+    for column in columns:
+        values = pa.array([by_video.get(video, {}).get(column.name) for video in videos], column.type)
+        clips = _put(clips, column.name, values)
+    return clips
+
+
+def _put(clips: pa.Table, name: str, values: pa.Array) -> pa.Table:
+    if name in ("label", "split"):
+        return clips.set_column(clips.schema.get_field_index(name), CLIPS.field(name), values.cast(pa.string()))
+    fresh = f"{MANIFEST_PREFIX}{name}" if name in CLIPS.names else name
+    if fresh in clips.column_names:
+        return clips.set_column(clips.schema.get_field_index(fresh), fresh, values)
+    return clips.append_column(fresh, values)

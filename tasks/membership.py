@@ -1,0 +1,54 @@
+"""Which shard a loose video belongs to, once and for all: read from what is published, or from an unfinished run's note.
+
+    published clips and failures    the truth
+    OUT/_wip/shards.json            videos of shards that are not published yet; without it they are grouped anew
+
+Knows storage and the tables; lists no source.
+"""
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+
+from infra import storage
+from tasks.published import FAILURES_FOLDER, FOOTER_THREADS, path_of, read_rows, shards_in
+from tasks.source import Corpus, Membership
+from tasks.staging import wip
+
+
+def read_members(output: str, root: str) -> dict[str, Membership]:
+    """Shard and etag of every video that has one, by name relative to the source's root."""
+    found = _noted(output)
+    for folder, column in ((FAILURES_FOLDER, "member"), ("clips", "uri")):
+        for shard, uri, etag in _published(output, folder, column):
+            found[storage.relative(uri, root)] = Membership(shard, uri, etag)
+    return found
+
+
+def note_members(output: str, corpus: Corpus) -> None:
+    """Write down who belongs where before work starts, so that a killed run continues with the same shards."""
+    members = {file.name: asdict(Membership(shard.name, file.uri, file.etag)) for shard in corpus.shards for file in shard.files}
+    storage.write_bytes(_note(output), json.dumps(members).encode())
+
+
+def _published(output: str, folder: str, column: str) -> Iterator[tuple[str, str, str]]:
+    shards = sorted(shards_in(output, folder))
+    with ThreadPoolExecutor(FOOTER_THREADS) as pool:
+        tables = pool.map(lambda shard: read_rows(path_of(output, folder, shard), (column, "source_etag")), shards)
+        for shard, rows in zip(shards, tables, strict=True):
+            if rows is not None:
+                pairs = set(zip(rows[column].to_pylist(), rows["source_etag"].to_pylist(), strict=True))
+                yield from ((shard, uri, etag) for uri, etag in pairs)
+
+
+def _noted(output: str) -> dict[str, Membership]:
+    try:
+        noted = json.loads(storage.read_bytes(_note(output)))
+    except (storage.NotFound, ValueError):
+        return {}
+    return {name: Membership(**member) for name, member in noted.items()}
+
+
+def _note(output: str) -> str:
+    return f"{wip(output)}/shards.json"

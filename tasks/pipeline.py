@@ -1,0 +1,150 @@
+"""The pipeline: shards with work in, published shards out, through one Ray Dataset.
+
+The driver keeps counts per shard, never clips: when as many outcomes as clips have come back, the shard is published by a
+Ray task, beside the clips that are still under way.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import ray
+import ray.data
+
+from infra.cluster import Resources
+from infra.problem import Problem
+from infra.settings import RunConfig
+from infra.storage import StorageError
+from models.spec import ModelSpec
+from tasks.encoded import Failure, Outcome
+from tasks.feature import model_specs
+from tasks.publish import HoleError, PublishContext, PublishedShard, publish_shard
+from tasks.shardwork import ShardWork
+from tasks.stage import TASK_RETRIES, Stage, apply, pack, unpack
+from tasks.tally import Tally, allowed_failures
+from tasks.workers import ClipWorker, DecodeWorker, InferWorker, read_parcels
+
+# Two cores must hold two clip workers and a reader, or nothing moves (ray-project/ray#44687).
+WORKER_CPUS = 0.9
+READER_CPUS = 0.1
+
+
+def stages(config: RunConfig, models: tuple[ModelSpec, ...], run_id: str, found: Resources) -> tuple[Stage, ...]:
+    """The stages a clip passes, in order; placement follows the cluster."""
+    read = Stage("read", read_parcels, (config,), cpus=READER_CPUS)
+    if not found.gpus:
+        return (read, Stage("clip", ClipWorker, (config, models, run_id), found.cpus, cpus=WORKER_CPUS))
+    decoders = max(1, found.cpus - found.gpus)
+    return (
+        read,
+        Stage("decode", DecodeWorker, (config, models), decoders, cpus=WORKER_CPUS),
+        Stage("infer", InferWorker, (config, models, run_id), found.gpus, cpus=READER_CPUS, gpus=1),
+    )
+
+
+def dataset_of(work: Sequence[ShardWork], steps: Sequence[Stage]) -> "ray.data.Dataset":
+    """The dataset of a run: shards through the stages."""
+    context = ray.data.DataContext.get_current()
+    context.target_max_block_size = 1  # every packed row is a block of its own
+    context.enable_progress_bars = False
+    dataset: ray.data.Dataset = ray.data.from_arrow([pack(shard) for shard in work])
+    for stage in steps:
+        dataset = apply(dataset, stage)
+    return dataset
+
+
+class TooManyFailures(Exception):
+    """More clips failed than `limits.max_failed` allows; what is finished stays."""
+
+    def __init__(self, tally: Tally, allowed: int) -> None:
+        super().__init__(f"{tally.failed} clips failed, and limits.max_failed allows {allowed}; look at the failures, or raise --limits.max-failed")
+        self.tally = tally
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run over one plan: what is published where, and who listens."""
+
+    config: RunConfig
+    context: PublishContext
+    work: tuple[ShardWork, ...]
+    on_tally: Callable[[Tally], None]
+    on_failure: Callable[[Failure], None]
+
+
+def process(run: Run, found: Resources) -> Tally:
+    """Compute and publish everything the plan lacks.
+
+    Raises:
+        TooManyFailures: over `limits.max_failed`; finished shards are published, finished clips staged.
+    """
+    overlay = [run.context.replacements] if run.context.replacements else []
+    wanted = {feature.model for work in run.work for feature in work.features}
+    models = tuple(spec for spec in model_specs(run.config) if spec.name in wanted)
+    steps = stages(run.config, models, run.context.run_id, found)
+    dataset = dataset_of([*overlay, *run.work], steps)
+    publisher = _Publisher(run)
+    try:
+        for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+            for outcome in unpack(batch):
+                publisher.take(outcome)
+    finally:
+        publisher.finish()
+    return publisher.tally
+
+
+class _Publisher:
+    """Counts outcomes and publishes each shard once its last clip is in."""
+
+    def __init__(self, run: Run) -> None:
+        self.run, self.tally = run, Tally()
+        self.work = {work.shard.name: work for work in run.work}
+        self.waiting: list[ShardWork] = []         # complete, until the replacements are
+        self.overlay = run.context.replacements and run.context.replacements.shard.name
+        self.pending: list[ray.ObjectRef[PublishedShard | str]] = []
+        self.context = ray.put(run.context)
+        self.publish = ray.remote(num_cpus=0, max_retries=TASK_RETRIES)(_publish)
+
+    def take(self, outcome: Outcome) -> None:
+        if outcome.fatal:
+            raise Problem(outcome.fatal)
+        if self.tally.add(outcome):
+            self._complete(outcome.shard)
+        for failure in outcome.failures:
+            self.run.on_failure(failure)
+        self._collect(timeout_s=0)
+        self.run.on_tally(self.tally)
+        self._check_failures()
+
+    def finish(self) -> None:
+        """Let the open publications end."""
+        self._collect(timeout_s=None)
+        self.run.on_tally(self.tally)
+
+    def _complete(self, shard: str) -> None:
+        if shard == self.overlay:
+            self.overlay = None
+        else:
+            self.waiting.append(self.work[shard])
+        if self.overlay is None:
+            self.pending += [self.publish.remote(self.context, work) for work in self.waiting]
+            self.waiting.clear()
+
+    def _collect(self, *, timeout_s: float | None) -> None:
+        while self.pending:
+            ready, self.pending = ray.wait(self.pending, timeout=timeout_s)
+            if not ready:
+                return
+            for published in ray.get(ready):
+                (self.tally.problems if isinstance(published, str) else self.tally.published).append(published)
+
+    def _check_failures(self) -> None:
+        allowed = allowed_failures(self.run.config.limits.max_failed, self.tally.clips + self.tally.known)
+        if self.tally.failed > allowed:
+            raise TooManyFailures(self.tally, allowed)
+
+
+def _publish(context: PublishContext, work: ShardWork) -> PublishedShard | str:
+    try:
+        return publish_shard(context, work)
+    except (HoleError, StorageError) as error:
+        return str(error)

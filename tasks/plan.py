@@ -1,0 +1,114 @@
+"""The plan: what the configuration asks for, minus what is published and still holds. Opens no media, writes nothing.
+
+    shards of the source  x  features   -   visible files made from the same source, by the same version
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from infra import storage
+from infra.problem import Problem
+from infra.settings import RunConfig, SourceKind
+from models import weights
+from tasks import manifest
+from tasks.feature import Feature, features_of, model_specs
+from tasks.labels import labels_etag
+from tasks.membership import read_members
+from tasks.published import FAILURES_FOLDER, Footer, footers, shards_in
+from tasks.shardwork import ShardWork
+from tasks.source import LOOSE, Corpus, Shard, list_corpus
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlan:
+    """What a run would do."""
+
+    config: RunConfig
+    corpus: Corpus
+    features: tuple[Feature, ...]
+    work: tuple[ShardWork, ...]
+    labels_etags: Mapping[str, str]                       # by shard
+
+    @property
+    def done_shards(self) -> int:
+        """Shards that need nothing."""
+        return len(self.corpus.shards) - len(self.work)
+
+
+def plan_run(config: RunConfig) -> RunPlan:
+    """Compare the source with the output.
+
+    Raises:
+        Problem: a model, the source or the output is not usable; the message says which and what to do.
+    """
+    features = features_of(config)
+    for spec in model_specs(config):
+        weights.check(spec)
+    loose = config.source.kind in LOOSE
+    corpus = list_corpus(config, read_members(config.output, storage.root_of(config.source.uri)) if loose else {})
+    published = {feature: footers(config.output, feature) for feature in features}
+    _refuse_another_corpus(config, corpus, published[features[0]])
+    labels = {shard.name: labels_etag(corpus, shard) for shard in corpus.shards}
+    state = _Output(features, published, shards_in(config.output, FAILURES_FOLDER), labels)
+    work = tuple(found for shard in corpus.shards if (found := state.work_of(shard)).features)
+    return RunPlan(config, corpus, features, work, labels)
+
+
+def overlay_work(plan: RunPlan) -> ShardWork | None:
+    """The archive of replacements as work of its own: computed once, staged for the shards it overrides."""
+    overlay = plan.corpus.replacements
+    if overlay is None or not plan.work:
+        return None
+    wanted = {feature for work in plan.work for feature in work.features}
+    features = tuple(feature for feature in plan.features if feature in wanted)
+    return ShardWork(overlay, features, frozenset(), listed=False, unchanged=False, overlay=True)
+
+
+def manifest_columns(config: RunConfig) -> pa.Schema:
+    """The manifest's columns that travel into `clips`; none for other sources."""
+    return manifest.columns_of(config.source.uri) if config.source.kind is SourceKind.MANIFEST else pa.schema([])
+
+
+@dataclass(frozen=True, slots=True)
+class _Output:
+    """What the output holds, by feature and shard."""
+
+    features: tuple[Feature, ...]
+    published: Mapping[Feature, Mapping[str, Footer]]
+    failures: set[str]
+    labels: Mapping[str, str]
+
+    def work_of(self, shard: Shard) -> ShardWork:
+        clips = self.published[self.features[0]].get(shard.name)
+        reusable = self._reusable(shard, clips)
+        missing = tuple(feature for feature in self.features if not self._holds(feature, shard, clips))
+        lost = any(footer.failed for feature in self.features if (footer := self.published[feature].get(shard.name)))
+        if lost and shard.name not in self.failures:
+            missing = self.features
+        listed = clips is not None and "clips" in reusable and (not clips.failed or shard.name in self.failures)
+        unchanged = clips is not None and clips.source_etag == shard.etag
+        return ShardWork(shard, missing, reusable, listed=listed, unchanged=unchanged)
+
+    def _holds(self, feature: Feature, shard: Shard, clips: Footer | None) -> bool:
+        footer = self.published[feature].get(shard.name)
+        if feature.table == "clips":
+            wanted = (shard.etag, feature.version, self.labels[shard.name])
+            return footer is not None and (footer.source_etag, footer.version, footer.labels_etag) == wanted
+        if footer is None:
+            return clips is not None and clips.source_etag == shard.etag and not clips.rows
+        return footer.source_etag == shard.etag
+
+    def _reusable(self, shard: Shard, clips: Footer | None) -> frozenset[str]:
+        """Folders whose rows hold clip by clip: `clips` cut the same way, others made from the same state as `clips`."""
+        if clips is None or clips.version != self.features[0].version:
+            return frozenset()
+        same = (f for f in self.features[1:] if (footer := self.published[f].get(shard.name)) and footer.source_etag == clips.source_etag)
+        return frozenset({"clips", *(feature.folder for feature in same)})
+
+
+def _refuse_another_corpus(config: RunConfig, corpus: Corpus, clips: Mapping[str, Footer]) -> None:
+    other = next((footer.corpus for footer in clips.values() if footer.corpus != corpus.identity), None)
+    if other:
+        raise Problem(f"output {config.output}: holds another corpus ({other}), not {corpus.identity}; choose another output or correct source.uri")

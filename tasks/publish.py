@@ -1,0 +1,227 @@
+"""Publication: the fragments of a finished shard become one visible file per feature, each in one atomic step.
+
+    roster (who must be there) + fragments + published rows that still hold
+        -> failures/<shard>.parquet, embeddings/.../<shard>.parquet, tags/..., clips/<shard>.parquet last
+        -> the fragments go
+
+A crash between two files leaves both old and new valid; the next plan sees what is missing. Nothing is published with a hole.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from infra import storage
+from tasks.feature import Feature
+from tasks.labels import Labels, add_manifest_columns
+from tasks.published import FAILURES_FOLDER, Coverage, Footer, path_of, read_footer
+from tasks.schema import CLIPS, FAILURES
+from tasks.shardwork import SOURCE_STAGES, RowFile, ShardWork, explains, failures_of, key_of, roster_of, row_files
+from tasks.staging import Roster, Staging
+
+ROWS_PER_PASS = 8192  # rows in memory at once while a file is written: 8192 x 1280 float32 = 40 MiB
+
+
+class HoleError(Exception):
+    """A clip of the shard is neither a row nor a failure; the shard stays unpublished."""
+
+
+@dataclass(frozen=True, slots=True)
+class PublishContext:
+    """What publication needs besides the shard: the same for all shards of a run."""
+
+    output: str
+    run_id: str
+    corpus: str
+    labels: Labels
+    labels_etags: Mapping[str, str]      # by shard
+    replacements: ShardWork | None
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedShard:
+    """What was published of a shard."""
+
+    shard: str
+    planned: int
+    rows: tuple[tuple[Feature, int], ...]
+    failed: tuple[tuple[str, int], ...]  # failures by kind
+    written: tuple[str, ...]             # uris
+
+
+def publish_shard(context: PublishContext, work: ShardWork) -> PublishedShard:
+    """Publish every wanted feature of a finished shard.
+
+    Raises:
+        HoleError: a member of the roster has neither row nor failure.
+        StorageError: the output cannot be written.
+    """
+    roster = roster_of(context.output, work)
+    if roster is None:
+        raise HoleError(f"{work.shard.name}: was not read to its end; run again")
+    return _Publication(context, work, roster).run()
+
+
+class _Publication:
+    """One shard on its way out."""
+
+    def __init__(self, context: PublishContext, work: ShardWork, roster: Roster) -> None:
+        self.context, self.work = context, work
+        self.members, self.replaced = _overlaid(context, roster)
+        self.ignored = roster.ignored
+        self.failures = _holding(failures_of(context.output, work) + _overlay_failures(context), self.members)
+
+    def run(self) -> PublishedShard:
+        chosen = {feature: self._choose(feature) for feature in self.work.features}
+        failures = self._unexplained_removed(chosen)
+        written = [self._publish_failures(failures), *(self._publish(feature, chosen[feature]) for feature in reversed(self.work.features))]
+        Staging(self.context.output, self.work.shard.name).clear()
+        kinds = Counter(str(failure["kind"]) for failure in failures)
+        rows = tuple((feature, len(choice)) for feature, choice in chosen.items())
+        return PublishedShard(self.work.shard.name, len(self.members), rows, tuple(kinds.items()), tuple(uri for uri in written if uri))
+
+    def _files(self, feature: Feature, columns: tuple[str, ...] | None) -> Iterator[RowFile]:
+        yield from row_files(self.context.output, self.work, feature, columns)
+        if self.replaced and self.context.replacements:
+            yield from row_files(self.context.output, self.context.replacements, feature, columns)
+
+    def _choose(self, feature: Feature) -> dict[str, int]:
+        """Which file supplies each clip's row: clip_id -> number of the file; the first that holds wins."""
+        choice: dict[str, int] = {}
+        for number, file in enumerate(self._files(feature, ())):
+            for key, etag in file.keys:
+                if self.members.get(key) == etag:
+                    choice.setdefault(key, number)
+        return choice
+
+    def _unexplained_removed(self, chosen: Mapping[Feature, Mapping[str, int]]) -> list[dict[str, object]]:
+        """The failures that explain a missing row; every missing row must have one."""
+        kept: dict[tuple[str, str], dict[str, object]] = {}
+        for feature, choice in chosen.items():
+            explained = {key_of(row)[0]: row for row in self.failures if explains(row, feature)}
+            for key in self.members.keys() - choice.keys():
+                if key not in explained:
+                    raise HoleError(f"{self.work.shard.name}: {key} has neither a row of {feature.label} nor a failure; run again")
+                row = explained[key]
+                kept[key, str(row["stage"])] = row
+        others = [row for row in self.failures if row["stage"] not in SOURCE_STAGES and not any(explains(row, f) for f in chosen)]
+        kept.update({(key_of(row)[0], str(row["stage"])): row for row in others})
+        return [kept[key] for key in sorted(kept)]
+
+    def _publish_failures(self, failures: list[dict[str, object]]) -> str | None:
+        uri = path_of(self.context.output, FAILURES_FOLDER, self.work.shard.name)
+        if not failures:
+            storage.delete(uri)
+            return None
+        for failure in failures:
+            failure["shard"] = self.work.shard.name
+        rows = pa.Table.from_pylist(failures, FAILURES)
+        footer = self._footer(None, rows=len(failures), failed=len(failures))
+        return self._write_unless_same(uri, footer, rows)
+
+    def _write_unless_same(self, uri: str, footer: Footer, rows: pa.Table) -> str | None:
+        if storage.exists(uri):
+            with storage.open_seekable(uri) as file:
+                if pq.ParquetFile(file).read().equals(rows) and _same(read_footer(uri), footer):
+                    return None
+        _write(uri, footer, iter([rows]))
+        return uri
+
+    def _publish(self, feature: Feature, choice: Mapping[str, int]) -> str | None:
+        uri = path_of(self.context.output, feature.folder, self.work.shard.name)
+        if not choice and feature.table != "clips":
+            storage.delete(uri)
+            return None
+        footer = self._footer(feature, rows=len(choice), failed=len(self.members) - len(choice))
+        published = feature.folder in self.work.reusable and not any(choice.values()) and storage.exists(uri)
+        if published and _same(read_footer(uri), footer):
+            return None
+        _write(uri, footer, self._passes(feature, choice))
+        return uri
+
+    def _passes(self, feature: Feature, choice: Mapping[str, int]) -> Iterator[pa.Table]:
+        """The rows in clip_id order, some thousands at a time, so that memory does not grow with the shard."""
+        ordered = sorted(choice)
+        for start in range(0, max(len(ordered), 1), ROWS_PER_PASS):
+            part = ordered[start : start + ROWS_PER_PASS]
+            tables = list(self._picked(feature, choice, frozenset(part))) or [CLIPS.empty_table()]
+            rows = pa.concat_tables(tables, promote_options="default").sort_by("clip_id")
+            if rows["clip_id"].to_pylist() != part:
+                raise HoleError(f"{self.work.shard.name}: staged rows of {feature.label} changed while they were published; run again")
+            yield self._finished(feature, rows)
+
+    def _picked(self, feature: Feature, choice: Mapping[str, int], part: frozenset[str]) -> Iterator[pa.Table]:
+        for number, file in enumerate(self._files(feature, None)):
+            seen: set[str] = set()
+            mask = []
+            for key, etag in file.keys:
+                take = key in part and choice[key] == number and self.members[key] == etag and key not in seen
+                mask.append(take)
+                if take:
+                    seen.add(key)
+            yield file.rows.filter(pa.array(mask, pa.bool_()))
+
+    def _finished(self, feature: Feature, rows: pa.Table) -> pa.Table:
+        shard = pa.array([self.work.shard.name] * rows.num_rows, pa.string())
+        rows = rows.set_column(rows.schema.get_field_index("shard"), "shard", shard)
+        if feature.table != "clips":
+            return rows
+        rows = self.context.labels.join(rows)
+        return add_manifest_columns(rows, self.work.shard.files, self.context.labels.columns)
+
+    def _footer(self, feature: Feature | None, *, rows: int, failed: int) -> Footer:
+        """What a file vouches for; None is the failures' file. Labels and coverage are matters of `clips` alone."""
+        described = feature is not None and feature.table == "clips"
+        coverage = Coverage(self.context.labels.matched(list(self.members)), self.replaced, self.ignored)
+        return Footer(
+            corpus=self.context.corpus,
+            model=(feature and feature.model) or "",
+            version=feature.version if feature else "",
+            source_etag=self.work.shard.etag,
+            labels_etag=self.context.labels_etags.get(self.work.shard.name, "") if described else "",
+            run_id=self.context.run_id,
+            planned=len(self.members),
+            failed=failed,
+            rows=rows,
+            coverage=coverage if described else Coverage(),
+        )
+
+
+def _overlaid(context: PublishContext, roster: Roster) -> tuple[dict[str, str], int]:
+    """The roster with replaced members pointing at their replacement, and how many are."""
+    overlay = context.replacements and roster_of(context.output, context.replacements)
+    if not overlay:
+        return roster.members, 0
+    replaced = {key: etag for key, etag in overlay.members.items() if key in roster.members}
+    return {**roster.members, **replaced}, len(replaced)
+
+
+def _overlay_failures(context: PublishContext) -> list[dict[str, object]]:
+    return failures_of(context.output, context.replacements) if context.replacements else []
+
+
+def _holding(failures: list[dict[str, object]], members: Mapping[str, str]) -> list[dict[str, object]]:
+    return [row for row in failures if members.get(key_of(row)[0]) == key_of(row)[1]]
+
+
+def _same(published: Footer, wanted: Footer) -> bool:
+    """Whether a published file vouches for what would be written; who wrote it does not matter."""
+    return replace(published, run_id="") == replace(wanted, run_id="")
+
+
+def _write(uri: str, footer: Footer, tables: Iterator[pa.Table]) -> None:
+    def write(file: BinaryIO) -> None:
+        first = next(tables)
+        schema = first.schema.with_metadata(footer.metadata())
+        with pq.ParquetWriter(file, schema, compression="zstd") as writer:
+            writer.write_table(first.replace_schema_metadata(schema.metadata))
+            for table in tables:
+                writer.write_table(table.cast(first.schema).replace_schema_metadata(schema.metadata))
+
+    storage.publish(uri, write)
+
+

@@ -1,0 +1,122 @@
+"""What is visible of an output: one Parquet file per shard and feature, and what its footer vouches for.
+
+    OUT/<feature folder>/<shard>.parquet    vidmill.* keys in the footer: made from what, by what, how complete
+
+The visible file is the only memory a run has of earlier runs.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.metadata import version as release_of
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from infra import storage
+from infra.problem import Problem
+from tasks.feature import Feature
+from tasks.schema import SCHEMA_VERSION
+
+FAILURES_FOLDER = "failures"
+FOOTER_THREADS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """How a shard's members meet the annotations."""
+
+    annotated: int = 0       # members that the annotations name
+    replaced: int = 0        # members taken from source.replacements
+    ignored: int = 0         # members that are no video and claim to be none
+
+
+@dataclass(frozen=True, slots=True)
+class Footer:
+    """What a published file says of itself; `rows + failed == planned` when it is whole."""
+
+    corpus: str
+    model: str
+    version: str
+    source_etag: str
+    labels_etag: str         # of the annotations or manifest joined into `clips`
+    run_id: str
+    planned: int             # members of the shard that are clips, good or bad
+    failed: int              # of these, without a row in this table
+    rows: int = 0
+    coverage: Coverage = Coverage()
+
+    def metadata(self) -> dict[bytes, bytes]:
+        """The footer's key-value pairs; values are text."""
+        values = {
+            "schema": SCHEMA_VERSION,
+            "release": release_of("vidmill"),
+            "corpus": self.corpus,
+            "model": self.model,
+            "version": self.version,
+            "source_etag": self.source_etag,
+            "labels_etag": self.labels_etag,
+            "run_id": self.run_id,
+            "planned": str(self.planned),
+            "failed": str(self.failed),
+            "coverage": json.dumps([self.coverage.annotated, self.coverage.replaced, self.coverage.ignored]),
+        }
+        return {f"vidmill.{key}".encode(): value.encode() for key, value in values.items()}
+
+
+def path_of(output: str, folder: str, shard: str) -> str:
+    """Where a shard's file of a feature lies."""
+    return f"{output.rstrip('/')}/{folder}/{shard}.parquet"
+
+
+def read_footer(uri: str) -> Footer:
+    """Read a published file's footer.
+
+    Raises:
+        Problem: the file is not one that vidmill wrote.
+    """
+    try:
+        with storage.open_seekable(uri) as file:
+            meta = pq.read_metadata(file)
+        values = {key.decode(): value.decode() for key, value in (meta.metadata or {}).items() if key.startswith(b"vidmill.")}
+        return _footer(values, meta.num_rows)
+    except (pa.ArrowInvalid, KeyError, ValueError) as error:
+        raise Problem(f"{uri}: not a file that vidmill wrote, or damaged ({error}); move it away, it will be written anew") from error
+
+
+def _footer(values: Mapping[str, str], rows: int) -> Footer:
+    return Footer(
+        corpus=values["vidmill.corpus"],
+        model=values["vidmill.model"],
+        version=values["vidmill.version"],
+        source_etag=values["vidmill.source_etag"],
+        labels_etag=values["vidmill.labels_etag"],
+        run_id=values["vidmill.run_id"],
+        planned=int(values["vidmill.planned"]),
+        failed=int(values["vidmill.failed"]),
+        rows=rows,
+        coverage=Coverage(*json.loads(values["vidmill.coverage"])),
+    )
+
+
+def shards_in(output: str, folder: str) -> set[str]:
+    """Names of the shards whose file is visible in a feature's folder."""
+    names = storage.list_names(f"{output.rstrip('/')}/{folder}")
+    return {name.removesuffix(".parquet") for name in names if name.endswith(".parquet")}
+
+
+def footers(output: str, feature: Feature) -> dict[str, Footer]:
+    """Footers of a feature by shard, read in parallel."""
+    shards = sorted(shards_in(output, feature.folder))
+    with ThreadPoolExecutor(FOOTER_THREADS) as pool:
+        return dict(zip(shards, pool.map(lambda shard: read_footer(path_of(output, feature.folder, shard)), shards), strict=True))
+
+
+def read_rows(uri: str, columns: Iterable[str] | None = None) -> pa.Table | None:
+    """A Parquet file as a table, or None when there is none."""
+    try:
+        with storage.open_seekable(uri) as file:
+            return pq.ParquetFile(file).read(columns=list(columns) if columns else None)
+    except storage.NotFound:
+        return None

@@ -1,0 +1,148 @@
+"""The record of a run: OUT/_runs/<run_id>.json, written when the run starts and again when it ends.
+
+A view for people and for `verify`; no run ever decides from it what to do.
+"""
+
+import json
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from infra import storage
+from tasks.feature import Feature
+from tasks.labels import read_annotations
+from tasks.outcome import FailureGroup, FeatureOutcome
+from tasks.plan import RunPlan
+from tasks.published import FAILURES_FOLDER, Footer, footers, path_of, read_rows, shards_in
+from tasks.tally import Tally, allowed_failures
+
+Status = Literal["running", "done", "nothing to do", "work left", "too many failures", "interrupted"]
+
+EXAMPLES = 3  # failures of a kind that are shown in words
+
+
+@dataclass(frozen=True, slots=True)
+class CorpusCoverage:
+    """How the annotations and the corpus meet, over all published shards."""
+
+    annotated: int           # clips that the annotations name
+    present: int             # members of the corpus, good or bad
+    absent: int              # annotated, and nowhere in the published shards
+    unannotated: int         # members that the annotations do not name
+    replaced: int            # members taken from source.replacements
+    ignored: int             # other files in the archives
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """What a run did and what the output holds now."""
+
+    run_id: str
+    name: str
+    output: str
+    status: Status
+    shards: int                                  # of the corpus
+    shards_published: int                        # by this run
+    clips: int                                   # computed by this run, good or bad
+    features: tuple[FeatureOutcome, ...]
+    failures: tuple[FailureGroup, ...]           # over the whole corpus, most frequent first
+    coverage: CorpusCoverage
+    problems: tuple[str, ...]                    # why shards are left
+    elapsed_s: float
+
+
+def new_run_id() -> str:
+    """Sorts by time, unique across machines."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+
+
+def runs_folder(output: str) -> str:
+    """Folder of the run records."""
+    return f"{output.rstrip('/')}/_runs"
+
+
+def record_uri(output: str, run_id: str) -> str:
+    """Where a run's record lies."""
+    return f"{runs_folder(output)}/{run_id}.json"
+
+
+def write_record(plan: RunPlan, run_id: str, status: Status, summary: RunSummary | None = None) -> None:
+    """Write or replace the record of a run."""
+    record = {
+        "run_id": run_id,
+        "status": status,
+        "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "config": plan.config.model_dump(mode="json"),
+        "features": [asdict(feature) for feature in plan.features],
+        "shards": [shard.name for shard in plan.corpus.shards],
+        "summary": asdict(summary) if summary else None,
+    }
+    storage.write_bytes(record_uri(plan.config.output, run_id), json.dumps(record, indent=1, default=str).encode())
+
+
+def last_record(output: str) -> dict[str, Any] | None:
+    """The newest run's record."""
+    names = sorted(name for name in storage.list_names(runs_folder(output)) if name.endswith(".json"))
+    return json.loads(storage.read_bytes(f"{runs_folder(output)}/{names[-1]}")) if names else None
+
+
+def summarize(plan: RunPlan, run_id: str, status: Status, tally: Tally, problems: Sequence[str], elapsed_s: float) -> RunSummary:
+    """What the output holds now, read from its footers, and what this run added.
+
+    A run is `done` only if every shard is whole for every feature; over `limits.max_failed` it is not, whichever run the failures come from.
+    """
+    output, shards = plan.config.output, [shard.name for shard in plan.corpus.shards]
+    published = {f: {name: footer for name, footer in footers(output, f).items() if name in set(shards)} for f in plan.features}
+    coverage = _coverage(published[plan.features[0]], read_annotations(plan.corpus.annotations).table.num_rows)
+    failures = published_failures(output, shards)
+    left = [name for name in shards if name not in published[plan.features[0]]]
+    allowed = allowed_failures(plan.config.limits.max_failed, coverage.present)
+    if status in ("done", "nothing to do") and left:
+        status, problems = "work left", [*problems, f"{len(left)} shards are not published, {left[0]} first; run again"]
+    elif status in ("done", "nothing to do") and len({row["member"] for row in failures}) > allowed:
+        status, problems = "too many failures", [*problems, f"{len(failures)} failures, and limits.max_failed allows {allowed}"]
+    return RunSummary(
+        run_id=run_id,
+        name=plan.config.name,
+        output=output,
+        status=status,
+        shards=len(shards),
+        shards_published=len(tally.published),
+        clips=tally.clips,
+        features=tuple(feature_outcome(feature, footers_of) for feature, footers_of in published.items()),
+        failures=group_failures(failures),
+        coverage=coverage,
+        problems=tuple(problems),
+        elapsed_s=elapsed_s,
+    )
+
+
+def feature_outcome(feature: Feature, shards: Mapping[str, Footer]) -> FeatureOutcome:
+    """Rows, failures and shards of a feature, from its footers."""
+    return FeatureOutcome(feature.folder, sum(f.rows for f in shards.values()), sum(f.failed for f in shards.values()), len(shards))
+
+
+def _coverage(clips: Mapping[str, Footer], annotated: int) -> CorpusCoverage:
+    present = sum(footer.planned for footer in clips.values())
+    matched = sum(footer.coverage.annotated for footer in clips.values())
+    replaced = sum(footer.coverage.replaced for footer in clips.values())
+    ignored = sum(footer.coverage.ignored for footer in clips.values())
+    return CorpusCoverage(annotated, present, max(annotated - matched, 0), present - matched if annotated else 0, replaced, ignored)
+
+
+def published_failures(output: str, shards: Sequence[str]) -> list[dict[str, Any]]:
+    """Every published failure of some shards, as rows of the failures table."""
+    with_failures = shards_in(output, FAILURES_FOLDER)
+    tables = (read_rows(path_of(output, FAILURES_FOLDER, shard)) for shard in shards if shard in with_failures)
+    return [row for table in tables if table is not None for row in table.to_pylist()]
+
+
+def group_failures(rows: Sequence[Mapping[str, Any]]) -> tuple[FailureGroup, ...]:
+    """Failures by kind, most frequent first, with the first few of each in words."""
+    by_kind: dict[str, list[str]] = {}
+    for row in rows:
+        by_kind.setdefault(row["kind"], []).append(f"{row['member']}: {row['stage']} {row['kind']}: {row['message']}")
+    groups = (FailureGroup(kind, len(lines), tuple(lines[:EXAMPLES])) for kind, lines in by_kind.items())
+    return tuple(sorted(groups, key=lambda group: -group.count))

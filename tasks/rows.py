@@ -1,0 +1,117 @@
+"""Rows: inferred clips in, Arrow tables out, one per feature, with the columns of the contract.
+
+Knows the schema and the data model; writes nothing.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from models.predictor import Prediction
+
+from tasks.encoded import Failure
+from tasks.feature import Feature
+from tasks.infer import DecodedClip, InferredClip
+from tasks.schema import CLIPS, FAILURES, TAGS, embeddings_schema
+
+TAGS_PER_CLIP = 5
+ETAG = pa.field("source_etag", pa.string())
+
+
+def failure_rows(failures: Iterable[Failure], *, shard: str, run_id: str) -> pa.Table:
+    """Failures as rows of the failures table."""
+    rows = [
+        {
+            "clip_id": failure.clip_id,
+            "member": failure.member,
+            "shard": shard,
+            "stage": failure.stage,
+            "kind": str(failure.kind),
+            "message": failure.message,
+            "attempts": failure.attempts,
+            "source_etag": failure.source_etag,
+            "run_id": run_id,
+            "failed_at": failure.failed_at,
+        }
+        for failure in failures
+    ]
+    return pa.Table.from_pylist(rows, FAILURES)
+
+
+def feature_rows(feature: Feature, clips: Sequence[InferredClip], *, shard: str, per_frame: bool, labels: Sequence[str]) -> pa.Table:
+    """Rows of one feature; clips without a value give none."""
+    if feature.table == "clips":
+        return pa.Table.from_pylist([_clip_row(clip.decoded, shard) for clip in clips if clip.decoded.info], CLIPS)
+    found = [(clip.decoded, value) for clip in clips for name, value in clip.predictions if name == feature.model]
+    if feature.table == "tags":
+        return _tag_rows(found, shard, labels)
+    return _embedding_rows(found, shard, per_frame=per_frame)
+
+
+def _clip_row(decoded: DecodedClip, shard: str) -> dict[str, Any]:
+    clip, info = decoded.clip, decoded.info
+    assert info is not None
+    return {
+        **_of_a_clip(decoded, shard),
+        "uri": clip.uri,
+        "source_etag": clip.source_etag,
+        "label": clip.label,
+        "duration_s": info.duration_s,
+        "fps": info.fps,
+        "width": info.width,
+        "height": info.height,
+        "codec": info.codec,
+        "frames": info.frames,
+        "has_audio": info.has_audio,
+        "size_bytes": clip.size_bytes,
+    }
+
+
+def _of_a_clip(decoded: DecodedClip, shard: str) -> dict[str, Any]:
+    clip, info = decoded.clip, decoded.info
+    assert info is not None
+    end_s = clip.start_s + info.duration_s if clip.end_s is None else clip.end_s
+    return {"clip_id": clip.key, "video_id": clip.video_id, "shard": shard, "start_s": clip.start_s, "end_s": end_s}
+
+
+def _columns(found: Sequence[tuple[DecodedClip, Prediction]], shard: str) -> dict[str, list[Any]]:
+    rows = [_of_a_clip(decoded, shard) for decoded, _ in found]
+    return {name: [row[name] for row in rows] for name in ("clip_id", "video_id", "shard", "start_s", "end_s")}
+
+
+def _with_etags(table: pa.Table, found: Sequence[tuple[DecodedClip, Prediction]]) -> pa.Table:
+    return table.append_column(ETAG, pa.array([decoded.clip.source_etag for decoded, _ in found], pa.string()))
+
+
+def _embedding_rows(found: Sequence[tuple[DecodedClip, Prediction]], shard: str, *, per_frame: bool) -> pa.Table:
+    vectors = [prediction.embedding for _, prediction in found if prediction.embedding is not None]
+    if not vectors:
+        return pa.table({})
+    schema = embeddings_schema(vectors[0].shape[1], per_frame=per_frame)
+    columns: dict[str, Any] = _columns(found, shard)
+    columns["embedding"] = _vectors(np.stack([vector.mean(axis=0, dtype=np.float32) for vector in vectors]), pa.float32())
+    columns["frame_time_s"] = [decoded.time_s for decoded, _ in found]
+    if per_frame:
+        lengths = np.cumsum([0, *(len(vector) for vector in vectors)])
+        frames = _vectors(np.concatenate(vectors).astype(np.float16), pa.float16())
+        columns["frame_embedding"] = pa.ListArray.from_arrays(pa.array(lengths, pa.int32()), frames)
+    return _with_etags(pa.table(columns, schema), found)
+
+
+def _vectors(values: np.ndarray, kind: pa.DataType) -> pa.FixedSizeListArray:
+    return pa.FixedSizeListArray.from_arrays(pa.array(values.ravel(), kind), values.shape[1])
+
+
+def _tag_rows(found: Sequence[tuple[DecodedClip, Prediction]], shard: str, labels: Sequence[str]) -> pa.Table:
+    columns: dict[str, Any] = _columns(found, shard)
+    columns["tags"] = [_best(prediction.probabilities, labels) for _, prediction in found]
+    return _with_etags(pa.table(columns, TAGS), found)
+
+
+def _best(probabilities: np.ndarray | None, labels: Sequence[str]) -> list[dict[str, Any]]:
+    """Labels of the highest mean probability over the clip's frames, best first."""
+    assert probabilities is not None
+    mean = probabilities.mean(axis=0)
+    best = np.argsort(-mean, kind="stable")[:TAGS_PER_CLIP]
+    return [{"label": labels[index], "score": float(mean[index])} for index in best]

@@ -1,0 +1,64 @@
+"""The columns of every table, with units; what a user reads and what travels between the stages.
+
+Knows Arrow and the names of the contract (DESIGN section 4), nothing of where files lie.
+"""
+
+import pyarrow as pa
+
+SCHEMA_VERSION = "1"
+
+
+def _field(name: str, kind: pa.DataType, unit: str | None = None) -> pa.Field:
+    return pa.field(name, kind, metadata={"unit": unit} if unit else None)
+
+
+CLIPS = pa.schema(
+    [
+        _field("clip_id", pa.string()),
+        _field("video_id", pa.string()),
+        _field("shard", pa.string()),
+        _field("uri", pa.string()),
+        _field("source_etag", pa.string()),
+        _field("start_s", pa.float64(), "s"),
+        _field("end_s", pa.float64(), "s"),
+        _field("label", pa.string()),
+        _field("split", pa.string()),
+        _field("duration_s", pa.float64(), "s"),
+        _field("fps", pa.float64(), "1/s"),
+        _field("width", pa.int32(), "px"),
+        _field("height", pa.int32(), "px"),
+        _field("codec", pa.string()),
+        _field("frames", pa.int64()),
+        _field("has_audio", pa.bool_()),
+        _field("size_bytes", pa.int64(), "B"),
+    ]
+)
+
+FAILURES = pa.schema(
+    [
+        _field("clip_id", pa.string()),
+        _field("member", pa.string()),
+        _field("shard", pa.string()),
+        _field("stage", pa.string()),
+        _field("kind", pa.string()),
+        _field("message", pa.string()),
+        _field("attempts", pa.int32()),
+        _field("source_etag", pa.string()),
+        _field("run_id", pa.string()),
+        _field("failed_at", pa.timestamp("us", "UTC")),
+    ]
+)
+
+TAGS_TYPE = pa.list_(pa.struct([pa.field("label", pa.string()), pa.field("score", pa.float32())]))
+
+_OF_A_CLIP = [CLIPS.field(name) for name in ("clip_id", "video_id", "shard", "start_s", "end_s")]
+
+TAGS = pa.schema([*_OF_A_CLIP, pa.field("tags", TAGS_TYPE)])
+
+
+def embeddings_schema(size: int, *, per_frame: bool) -> pa.Schema:
+    """Columns of an embeddings table whose vectors have `size` numbers."""
+    fields = [*_OF_A_CLIP, pa.field("embedding", pa.list_(pa.float32(), size)), _field("frame_time_s", pa.list_(pa.float32()), "s")]
+    if per_frame:
+        fields.append(pa.field("frame_embedding", pa.list_(pa.list_(pa.float16(), size))))
+    return pa.schema(fields)

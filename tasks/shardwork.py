@@ -1,0 +1,119 @@
+"""What is left to do for one shard, and what earlier runs already have of it.
+
+    known   = clips that every wanted feature has: published rows that still hold, or fragments
+    roster  = every member of the shard, once it was read to its end
+
+Memory is proportional to one shard's clip ids, never to its media.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from tasks.feature import Feature
+from tasks.published import FAILURES_FOLDER, path_of, read_footer, read_rows
+from tasks.schema import CLIPS
+from tasks.source import Shard
+from tasks.staging import Roster, Staging
+
+SOURCE_STAGES = ("read", "decode")  # a failure here leaves every feature without a row
+
+Key = tuple[str, str]               # (clip_id, or member where none could be formed; source_etag)
+
+
+@dataclass(frozen=True, slots=True)
+class ShardWork:
+    """One shard with work to do."""
+
+    shard: Shard
+    features: tuple[Feature, ...]    # to be published
+    reusable: frozenset[str]         # folders whose published rows hold, clip by clip, by source_etag
+    listed: bool                     # the published clips and failures list every member of the shard as it was then
+    unchanged: bool                  # and it still is as it was
+    overlay: bool = False            # an archive of replacements: staged for other shards, not published itself
+
+    def wants(self, feature: Feature) -> bool:
+        """Whether the feature is to be published."""
+        return feature in self.features
+
+
+@dataclass(frozen=True, slots=True)
+class RowFile:
+    """Rows of one feature, published or staged: which clips, and how to load them."""
+
+    keys: tuple[Key, ...]
+    rows: pa.Table
+
+
+def published_clips(output: str, work: ShardWork, columns: tuple[str, ...] | None = None) -> pa.Table:
+    """The shard's published clips, if their layout still holds; else no rows."""
+    rows = read_rows(path_of(output, "clips", work.shard.name), columns) if "clips" in work.reusable else None
+    return CLIPS.empty_table() if rows is None else rows
+
+
+def published_failures(output: str, work: ShardWork) -> list[dict[str, object]]:
+    """The shard's published failures that still hold, as rows of the failures table."""
+    rows = read_rows(path_of(output, FAILURES_FOLDER, work.shard.name)) if "clips" in work.reusable else None
+    stages = {*SOURCE_STAGES, *(feature.model for feature in work.features if feature.folder in work.reusable)}
+    return [row for row in rows.to_pylist() if row["stage"] in stages] if rows is not None else []
+
+
+def row_files(output: str, work: ShardWork, feature: Feature, columns: tuple[str, ...] | None = None) -> Iterator[RowFile]:
+    """Every file that holds rows of a feature for the shard: the published one first, then fragments.
+
+    `columns` limits what is read, besides the keys.
+    """
+    if feature.folder in work.reusable:
+        rows = read_rows(path_of(output, feature.folder, work.shard.name), columns and ("clip_id", *columns))
+        etags = published_etags(output, work)
+        if rows is not None:
+            yield RowFile(tuple((clip_id, etags.get(clip_id, "")) for clip_id in rows["clip_id"].to_pylist()), rows)
+    for rows in Staging(output, work.shard.name).tables(feature.folder, columns and ("clip_id", "source_etag", *columns)):
+        keys = zip(rows["clip_id"].to_pylist(), rows["source_etag"].to_pylist(), strict=True)
+        yield RowFile(tuple(keys), rows if feature.table == "clips" else rows.drop_columns(["source_etag"]))
+
+
+def failures_of(output: str, work: ShardWork) -> list[dict[str, object]]:
+    """Failures of the shard, published and staged, as rows of the failures table."""
+    staged = Staging(output, work.shard.name).tables(FAILURES_FOLDER)
+    return [*published_failures(output, work), *(row for table in staged for row in table.to_pylist())]
+
+
+def key_of(failure: dict[str, object]) -> Key:
+    """The clip or member that failed."""
+    return str(failure["clip_id"] or failure["member"]), str(failure["source_etag"])
+
+
+def explains(failure: dict[str, object], feature: Feature) -> bool:
+    """Whether the failure is why the feature has no row for the clip."""
+    return failure["stage"] in SOURCE_STAGES or failure["stage"] == feature.model
+
+
+def known_keys(output: str, work: ShardWork) -> set[Key]:
+    """Clips that need not be computed again: each wanted feature has a row or a failure that explains its absence."""
+    failures = failures_of(output, work)
+    known: set[Key] | None = None
+    for feature in work.features:
+        done = {key for file in row_files(output, work, feature, ()) for key in file.keys}
+        done |= {key_of(failure) for failure in failures if explains(failure, feature)}
+        known = done if known is None else known & done
+    return known or set()
+
+
+def roster_of(output: str, work: ShardWork) -> Roster | None:
+    """Every member of the shard, if some run read it to its end in this very state."""
+    staged = Staging(output, work.shard.name).read_roster(work.shard.etag)
+    if staged is not None:
+        return staged
+    if not (work.listed and work.unchanged):
+        return None
+    failed = (key_of(row) for row in published_failures(output, work) if row["stage"] in SOURCE_STAGES)
+    footer = read_footer(path_of(output, "clips", work.shard.name))
+    return Roster({**published_etags(output, work), **dict(failed)}, footer.coverage.ignored)
+
+
+def published_etags(output: str, work: ShardWork) -> dict[str, str]:
+    """What each published clip was made from, by clip_id."""
+    rows = published_clips(output, work, ("clip_id", "source_etag"))
+    return dict(zip(rows["clip_id"].to_pylist(), rows["source_etag"].to_pylist(), strict=True))

@@ -1,0 +1,79 @@
+"""A stage: what it runs, on how many workers, with which resources. The one place that calls `map_batches`.
+
+    Stage("decode", DecodeWorker, workers=4, cpus=0.9)
+
+Rows travel packed: one row is one parcel, one parcel is one block, so Ray neither splits nor gathers what a stage sized.
+"""
+
+import pickle
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import ray.data
+from ray.util.annotations import RayDeprecationWarning
+
+# Loss of a node restarts its actors; a clip that kills its actor must not do so for ever.
+ACTOR_RESTARTS = 3
+TASK_RETRIES = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One step of every clip's way."""
+
+    name: str
+    worker: Callable[..., Any]           # a generator function (tasks), or a class with __call__ (actors)
+    arguments: tuple[Any, ...] = ()      # of the function after the parcel, or of the class
+    workers: int | None = None           # actors; None runs tasks
+    cpus: float = 1.0
+    gpus: float = 0.0
+
+
+def pack(value: object) -> pa.Table:
+    """One row that holds `value`."""
+    return pa.table({"packed": pa.array([pickle.dumps(value, protocol=5)], pa.large_binary())})
+
+
+def unpack(batch: pa.Table) -> Iterator[Any]:
+    """The values of packed rows."""
+    for packed in batch["packed"]:
+        yield pickle.loads(packed.as_buffer())
+
+
+class StageTask:
+    """Runs a generator function over packed rows."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage = stage
+
+    def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
+        for value in unpack(batch):
+            yield from map(pack, self.stage.worker(value, *self.stage.arguments))
+
+
+class StageActor(StageTask):
+    """Runs a worker object, built once per actor, over packed rows."""
+
+    def __init__(self, stage: Stage) -> None:
+        super().__init__(stage)
+        self.worker = stage.worker(*stage.arguments)
+
+    def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
+        for value in unpack(batch):
+            yield pack(self.worker(value))
+
+
+def apply(dataset: "ray.data.Dataset", stage: Stage) -> "ray.data.Dataset":
+    """Append a stage to a dataset."""
+    options: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow", "num_cpus": stage.cpus, "num_gpus": stage.gpus or None}
+    if stage.workers is None:
+        return dataset.map_batches(StageTask(stage).__call__, **options)
+    pool = ray.data.ActorPoolStrategy(size=stage.workers)
+    limits: dict[str, Any] = {"max_restarts": ACTOR_RESTARTS, "max_task_retries": TASK_RETRIES}
+    with warnings.catch_warnings():
+        # Ray 2.60 deprecates passing these and names no other way to end its default of endless restarts.
+        warnings.simplefilter("ignore", RayDeprecationWarning)
+        return dataset.map_batches(StageActor, fn_constructor_args=(stage,), compute=pool, **options, **limits)

@@ -1,0 +1,86 @@
+"""Staging: what workers have finished of a shard and nobody sees yet.
+
+    OUT/_wip/<shard>/<feature folder>/<any>.fragment     rows, with the etag of what they were made from
+    OUT/_wip/<shard>/failures/<any>.fragment
+    OUT/_wip/<shard>/roster-<shard etag>.fragment        every member of the shard, written when it was read to its end
+
+Fragments are Parquet in any order and number; duplicates are harmless. A damaged fragment counts as absent.
+"""
+
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from infra import storage
+
+
+@dataclass(frozen=True, slots=True)
+class Roster:
+    """Every member of a shard that is a clip, good or bad."""
+
+    members: dict[str, str]  # clip_id, or member where none could be formed -> source_etag
+    ignored: int             # members that are no video and do not claim to be one
+
+
+@dataclass(frozen=True, slots=True)
+class Staging:
+    """The staging area of one shard."""
+
+    output: str
+    shard: str
+
+    @property
+    def root(self) -> str:
+        """Folder that holds everything staged for the shard."""
+        return f"{wip(self.output)}/{self.shard}"
+
+    def add(self, folder: str, rows: pa.Table) -> None:
+        """Stage finished rows."""
+        if rows.num_rows:
+            _write(f"{self.root}/{folder}/{uuid.uuid4().hex}.fragment", rows)
+
+    def tables(self, folder: str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """The fragments of a folder, one at a time."""
+        for name in sorted(storage.list_names(f"{self.root}/{folder}")):
+            table = _read(f"{self.root}/{folder}/{name}", columns) if name.endswith(".fragment") else None
+            if table is not None:
+                yield table
+
+    def write_roster(self, etag: str, roster: Roster) -> None:
+        """Record that the shard was read to its end, and what is in it."""
+        columns = {"key": pa.array(roster.members.keys(), pa.string()), "source_etag": pa.array(roster.members.values(), pa.string())}
+        _write(self._roster(etag), pa.table(columns).replace_schema_metadata({"ignored": str(roster.ignored)}))
+
+    def read_roster(self, etag: str) -> Roster | None:
+        """The shard's members, if it was read to its end in this state."""
+        rows = _read(self._roster(etag), None)
+        if rows is None:
+            return None
+        members = dict(zip(rows["key"].to_pylist(), rows["source_etag"].to_pylist(), strict=True))
+        return Roster(members, int(rows.schema.metadata[b"ignored"]))
+
+    def clear(self) -> None:
+        """Remove everything staged for the shard."""
+        storage.delete_tree(self.root)
+
+    def _roster(self, etag: str) -> str:
+        return f"{self.root}/roster-{etag}.fragment"
+
+
+def wip(output: str) -> str:
+    """Folder of everything unpublished."""
+    return f"{output.rstrip('/')}/_wip"
+
+
+def _write(uri: str, rows: pa.Table) -> None:
+    storage.publish(uri, lambda file: pq.write_table(rows, file, compression="zstd"))
+
+
+def _read(uri: str, columns: Sequence[str] | None) -> pa.Table | None:
+    try:
+        return pq.read_table(pa.BufferReader(storage.read_bytes(uri)), columns=list(columns) if columns else None)
+    except (storage.NotFound, pa.ArrowInvalid):
+        return None

@@ -1,0 +1,58 @@
+"""Counts of a run: per shard while it is under way, never per clip.
+
+Knows what workers report and what was published; nothing of Ray.
+"""
+
+import math
+from dataclasses import dataclass, field
+
+from tasks.encoded import Outcome, ShardEnd
+from tasks.publish import PublishedShard
+
+
+@dataclass(slots=True)
+class _ShardCount:
+    done: float = 0                        # minus infinity where the store failed a clip: never complete
+    sent: int | None = None                # None until the shard was read to its end
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts of a run so far."""
+
+    clips: int = 0                         # computed by this run, good or bad
+    known: int = 0                         # finished by earlier runs
+    failed: int = 0                        # of `clips`
+    read_shards: int = 0
+    published: list[PublishedShard] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    counts: dict[str, _ShardCount] = field(default_factory=dict)
+
+    def add(self, outcome: Outcome) -> bool:
+        """Count an outcome; true when its shard is complete."""
+        count = self.counts.setdefault(outcome.shard, _ShardCount())
+        count.done += outcome.clips
+        self.clips += outcome.clips
+        self.failed += len({failure.member for failure in outcome.failures})
+        if outcome.problem:
+            self.problems.append(outcome.problem)
+            count.done = -math.inf
+        if outcome.end:
+            self._end(count, outcome.end)
+        complete = count.sent == count.done
+        if complete:
+            del self.counts[outcome.shard]
+        return complete
+
+    def _end(self, count: _ShardCount, end: ShardEnd) -> None:
+        self.read_shards += 1
+        self.known += end.known
+        if end.problem:
+            self.problems.append(end.problem)
+        else:
+            count.sent = end.sent
+
+
+def allowed_failures(max_failed: float, clips: int) -> int:
+    """How many of `clips` may fail: a share below 1 counts over at least 100 clips, else a count."""
+    return math.floor(max_failed * max(clips, 100)) if max_failed < 1 else int(max_failed)

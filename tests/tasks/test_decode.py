@@ -1,0 +1,416 @@
+"""Promises of tasks/decode.py: the samples of a full decode, bit for bit, from any container; every failure of the right kind."""
+
+import io
+import struct
+import sys
+import time
+from contextlib import suppress
+from fractions import Fraction
+from functools import cache
+from math import floor
+
+import av
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from infra.settings import LimitsConfig
+from tasks.clip import ClipError, ClipInfo, FailureKind, Window
+from tasks.container import BUFFER_BYTES, Video
+from tasks.decode import open_clip, probe
+from tests.media import Recipe, encode, moving_pictures, remux, sample_indices, sound_only
+
+LIMITS = LimitsConfig()
+COUNT, WIDTH, HEIGHT = 72, 96, 80
+QUIET265 = "log-level=none:pools=1:frame-threads=1"
+FAST_VPX = {"deadline": "realtime", "cpu-used": "8", "auto-alt-ref": "1", "lag-in-frames": "12"}
+
+RECIPES = {
+    "h264": Recipe(options={"x264-params": "keyint=30:bframes=3:b-pyramid=normal"}),
+    "h264 open gop": Recipe(options={"x264-params": "keyint=16:open-gop=1:bframes=5:b-pyramid=normal:scenecut=0"}),
+    "h264 intra refresh": Recipe(options={"x264-params": "keyint=20:intra-refresh=1:bframes=0"}),
+    "h264 one gop": Recipe(options={"x264-params": "keyint=infinite:bframes=8:weightp=2:direct=temporal"}),
+    "h264 interlaced": Recipe(options={"x264-params": "interlaced=1:keyint=16:bframes=3"}),
+    "h264 10 bit": Recipe(pix_fmt="yuv420p10le", options={"x264-params": "keyint=16"}),
+    "h264 mpegts": Recipe("mpegts", options={"x264-params": "keyint=12:open-gop=1:bframes=3"}),
+    "h264 matroska": Recipe("matroska", options={"x264-params": "keyint=12:open-gop=1:bframes=3"}),
+    "h264 flv": Recipe("flv", options={"x264-params": "keyint=12:bframes=3"}),
+    "h264 avi": Recipe("avi", options={"x264-params": "keyint=12:bframes=3:b-adapt=0:open-gop=1"}),
+    "h264 fragmented": Recipe(muxer={"movflags": "frag_keyframe+empty_moov"}, options={"x264-params": "keyint=12"}),
+    "hevc": Recipe(codec="libx265", options={"x265-params": f"keyint=16:open-gop=1:bframes=4:{QUIET265}", "preset": "ultrafast"}),
+    "hevc layers": Recipe(codec="libx265", options={"x265-params": f"keyint=16:bframes=4:temporal-layers=3:{QUIET265}", "preset": "fast"}),
+    "hevc mpegts": Recipe("mpegts", "libx265", options={"x265-params": f"keyint=16:bframes=4:{QUIET265}", "preset": "ultrafast"}),
+    "mpeg4": Recipe(codec="mpeg4", gop=12, b_frames=2),
+    "mpeg4 avi": Recipe("avi", "mpeg4", gop=12, b_frames=2),
+    "mpeg2 program": Recipe("mpeg", "mpeg2video", gop=12, b_frames=2),
+    "mpeg2 transport": Recipe("mpegts", "mpeg2video", gop=12, b_frames=2),
+    "mpeg2 bare": Recipe("mpeg2video", "mpeg2video", gop=12, b_frames=2),
+    "mpeg1 program": Recipe("mpeg", "mpeg1video", gop=12, b_frames=2),
+    "vp8 webm": Recipe("webm", "libvpx", gop=20, options=FAST_VPX),
+    "vp8 ogg": Recipe("ogg", "libvpx", gop=20, options=FAST_VPX),
+    "vp9 webm": Recipe("webm", "libvpx-vp9", gop=20, options=FAST_VPX),
+    "mjpeg": Recipe(codec="mjpeg", pix_fmt="yuvj420p"),
+    "wmv asf": Recipe("asf", "wmv2", gop=12),
+    "flv1 flv": Recipe("flv", "flv", gop=12),
+    "prores mov": Recipe("mov", "prores", pix_fmt="yuv422p10le"),
+}
+
+Samples = list[tuple[float, np.ndarray]]
+
+
+@cache
+def video(name: str) -> bytes:
+    return encode(moving_pictures(COUNT, WIDTH, HEIGHT), RECIPES[name])
+
+
+def sampled(data: bytes, fps: float, window: Window | None = None, limits: LimitsConfig = LIMITS) -> tuple[ClipInfo, Samples]:
+    with open_clip(io.BytesIO(data), fps=fps, window=window, limits=limits) as clip:
+        return clip.info, [(frame.time_s, frame.rgb) for frame in clip]
+
+
+def reference(data: bytes, fps: float, window: Window | None = None) -> Samples:
+    """Everything decoded, nothing left out, nothing clever."""
+    with av.open(io.BytesIO(data)) as container:
+        stream = container.streams.video[0]
+        base = stream.time_base
+        assert base is not None
+        times = sorted(p.pts for p in container.demux(stream) if p.size and p.pts is not None and not p.is_discard)
+        zero, numbered = times[0], container.format.name == "avi"      # AVI numbers packets: the k-th frame shown has the k-th time
+    with av.open(io.BytesIO(data)) as container:
+        frames = [(times[i] if numbered else frame.pts, frame.to_ndarray(format="rgb24")) for i, frame in enumerate(container.decode(video=0))]
+    if window is not None:
+        start, end = (zero + floor(_rational(t) / base) for t in (window.start_s, window.end_s))
+        frames = [(pts, rgb) for pts, rgb in frames if start <= pts < end]
+    chosen: list[int] = []
+    for k in range(1 + floor(_rational(fps) * base * (frames[-1][0] - frames[0][0] + 1))):
+        tick = frames[0][0] + floor(k / _rational(fps) / base)
+        at = next((i for i, (pts, _) in enumerate(frames) if pts >= tick), None)
+        if at is not None and at not in chosen:
+            chosen.append(at)
+    return [(float((frames[i][0] - frames[0][0]) * base), frames[i][1]) for i in chosen]
+
+
+def _rational(value: float) -> Fraction:
+    return Fraction(value).limit_denominator(1_000_000)
+
+
+def assert_same(got: Samples, expected: Samples) -> None:
+    assert [at for at, _ in got] == [at for at, _ in expected]
+    for (_, ours), (_, theirs) in zip(got, expected, strict=True):
+        assert np.array_equal(ours, theirs)
+
+
+def failure(data: bytes, fps: float = 1, window: Window | None = None, limits: LimitsConfig = LIMITS) -> ClipError:
+    with pytest.raises(ClipError) as caught:
+        sampled(data, fps, window, limits)
+    return caught.value
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_samples_equal_a_full_decode_from_every_container_and_codec(name):
+    info, samples = sampled(video(name), 4)
+    assert_same(samples, reference(video(name), 4))
+    assert (info.frames, info.width, info.height, info.has_audio) == (COUNT, WIDTH, HEIGHT, False)
+    assert info.duration_s == pytest.approx(COUNT / 30, abs=0.002)
+
+
+@given(name=st.sampled_from(sorted(RECIPES)), fps=st.sampled_from([0.4, 1, 3, 7.5, 29.97, 60]) | st.floats(0.3, 40))
+@settings(max_examples=60, deadline=None)
+def test_any_rate_gives_the_samples_of_a_full_decode(name, fps):
+    assert_same(sampled(video(name), fps)[1], reference(video(name), fps))
+
+
+@given(name=st.sampled_from(sorted(RECIPES)), fps=st.floats(0.5, 35), start=st.floats(0, 2.2), length=st.floats(0.1, 3))
+@settings(max_examples=120, deadline=None)
+def test_any_window_gives_the_samples_of_a_full_decode(name, fps, start, length):
+    window = Window(round(start, 2), round(start + length, 2))
+    assert_same(sampled(video(name), fps, window)[1], reference(video(name), fps, window))
+
+
+@given(
+    keyint=st.integers(1, 40), bframes=st.integers(0, 8), pyramid=st.sampled_from(["none", "strict", "normal"]), open_gop=st.booleans(),
+    refs=st.integers(1, 6), weightp=st.integers(0, 2), direct=st.sampled_from(["spatial", "temporal"]),
+    container=st.sampled_from(["mp4", "mpegts", "matroska"]), fps=st.floats(0.5, 35), start=st.none() | st.floats(0, 1.2),
+)  # fmt: skip
+@settings(max_examples=60, deadline=None)
+def test_h264_of_any_structure_gives_the_samples_of_a_full_decode(keyint, bframes, pyramid, open_gop, refs, weightp, direct, container, fps, start):
+    x264 = f"keyint={keyint}:bframes={bframes}:b-pyramid={pyramid}:open-gop={int(open_gop)}:ref={refs}:weightp={weightp}:direct={direct}"
+    data = encode(moving_pictures(48, 64, 48), Recipe(container, options={"x264-params": x264}))
+    window = None if start is None else Window(round(start, 2), round(start, 2) + 0.4)
+    assert_same(sampled(data, fps, window)[1], reference(data, fps, window))
+
+
+@given(gaps=st.lists(st.integers(1, 40), min_size=3, max_size=24), fps=st.floats(0.5, 30), container=st.sampled_from(["mp4", "matroska"]))
+@settings(max_examples=25, deadline=None)
+def test_uneven_frame_times_give_each_frame_at_most_once(gaps, fps, container):
+    pts = [sum(gaps[:i]) for i in range(len(gaps))]
+    data = encode(moving_pictures(len(gaps), 64, 48), Recipe(container), pts=pts)
+    samples = sampled(data, fps)[1]
+    assert_same(samples, reference(data, fps))
+    assert len({at for at, _ in samples}) == len(samples)
+
+
+def test_windows_side_by_side_hold_every_frame_once():
+    data = video("h264 open gop")
+    parts = [sampled(data, 30, Window(t, t + 0.7)) for t in (0, 0.7, 1.4, 2.1)]
+    together = [rgb for _, samples in parts for _, rgb in samples]
+    assert_same([(0, rgb) for rgb in together], [(0, rgb) for _, rgb in sampled(data, 30)[1]])
+    assert sum(info.frames or 0 for info, _ in parts) == COUNT
+    assert sum(info.duration_s for info, _ in parts) == pytest.approx(COUNT / 30)
+
+
+def test_frames_nobody_asked_for_are_not_decoded(monkeypatch):
+    data = encode(moving_pictures(240, 64, 48), Recipe(options={"x264-params": "keyint=15:bframes=3"}))
+    decoded: list[int | None] = []
+    decode = Video.decode
+
+    def counted(self, packet):
+        frames = decode(self, packet)
+        decoded.extend(frame.pts for frame in frames)
+        return frames
+
+    monkeypatch.setattr(Video, "decode", counted)
+    assert len(sampled(data, 0.5)[1]) == 4
+    assert len(decoded) <= 4 * 6
+
+
+@pytest.mark.parametrize("degrees", [0, 90, 180, 270])
+def test_a_turned_video_comes_out_upright(degrees):
+    data = encode(moving_pictures(4, WIDTH, HEIGHT), Recipe(rotation=degrees))
+    info, samples = sampled(data, 1)
+    with av.open(io.BytesIO(data)) as container:
+        stored = next(container.decode(video=0)).to_ndarray(format="rgb24")
+    assert np.array_equal(samples[0][1], np.rot90(stored, degrees // 90))
+    assert (info.height, info.width) == samples[0][1].shape[:2]
+    assert (probe(io.BytesIO(data), limits=LIMITS).width, info.width) == (info.width, WIDTH if degrees % 180 == 0 else HEIGHT)
+
+
+@pytest.mark.parametrize(("width", "height"), [(97, 53), (50, 120), (2, 2)])
+def test_odd_and_portrait_sizes(width, height):
+    pictures = [picture.reformat(width, height) for picture in moving_pictures(6, 128, 128)]
+    data = encode(pictures, Recipe(pix_fmt="yuv444p"))
+    info, samples = sampled(data, 30)
+    assert_same(samples, reference(data, 30))
+    assert (info.width, info.height) == (width, height)
+
+
+def test_frames_cut_away_by_an_edit_list_are_not_frames():
+    data = remux(video("h264"), "mp4", shift=-13)
+    info, samples = sampled(data, 5)
+    assert_same(samples, reference(data, 5))
+    assert info.frames == COUNT - 13
+    assert info.duration_s == pytest.approx((COUNT - 13) / 30)
+    assert probe(io.BytesIO(data), limits=LIMITS).duration_s == pytest.approx((COUNT - 13) / 30)
+    assert_same(sampled(data, 5, Window(0.5, 1))[1], reference(data, 5, Window(0.5, 1)))
+
+
+def test_a_stream_cut_in_the_middle_of_a_group_begins_where_it_can_be_decoded():
+    data = video("mpeg2 transport")
+    tail = data[len(data) * 2 // 5 // 188 * 188 :]
+    assert_same(sampled(tail, 5)[1], reference(tail, 5))
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_probe_tells_the_true_length(name):
+    info = probe(io.BytesIO(video(name)), limits=LIMITS)
+    assert info.duration_s == pytest.approx(COUNT / 30, abs=0.002)
+    assert (info.width, info.height, info.frames in (None, COUNT)) == (WIDTH, HEIGHT, True)
+
+
+@pytest.mark.parametrize("name", ["vp9 webm", "h264 flv"])
+def test_probe_does_not_believe_the_header(name):
+    data = lying(name)
+    with av.open(io.BytesIO(data)) as container:
+        assert container.duration is not None
+        assert container.duration / av.time_base > 1000
+    assert probe(io.BytesIO(data), limits=LIMITS).duration_s == pytest.approx(COUNT / 30, abs=0.002)
+    assert sampled(data, 1)[0].duration_s == pytest.approx(COUNT / 30, abs=0.002)
+
+
+def lying(name: str) -> bytes:
+    """The video, its header claiming another length."""
+    marker, claim = {
+        "vp9 webm": (b"\x44\x89\x88", struct.pack(">d", 3_600_000.0)),
+        "h264 flv": (b"duration\x00", struct.pack(">d", 3600.0)),
+    }[name]
+    data = bytearray(video(name))
+    at = data.index(marker) + len(marker)
+    data[at : at + len(claim)] = claim
+    return bytes(data)
+
+
+class Counted(io.BytesIO):
+    """Knows how far and how much was read."""
+
+    furthest = 0
+    total = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        data = super().read(size)
+        self.furthest, self.total = max(self.furthest, self.tell()), self.total + len(data)
+        return data
+
+
+@cache
+def long_video(container: str = "mp4") -> bytes:
+    options = {"x264-params": "keyint=25:bframes=2", "crf": "1"}
+    return encode(moving_pictures(300, 128, 128), Recipe(container, options=options, muxer={"movflags": "faststart"} if container == "mp4" else {}))
+
+
+@pytest.mark.parametrize("container", ["mp4", "matroska"])
+def test_a_window_reads_its_own_part_only(container):
+    data = long_video(container)
+    file = Counted(data)
+    with open_clip(file, fps=2, window=Window(3, 4), limits=LIMITS) as clip:
+        assert len(list(clip)) == 2
+    assert file.furthest <= 0.37 * len(data) + BUFFER_BYTES or container == "matroska"      # its index of keyframes lies at the end
+    assert file.total < 0.15 * len(data) + 4 * BUFFER_BYTES
+
+
+def test_probe_reads_little():
+    file = Counted(long_video())
+    assert probe(file, limits=LIMITS).duration_s == pytest.approx(10)
+    assert file.total < len(long_video()) * 0.35
+
+
+@pytest.mark.parametrize("make", [io.BytesIO, lambda data: pa.BufferReader(data)])
+def test_any_seekable_file_will_do_and_stays_open(make):
+    file = make(video("h264"))
+    with open_clip(file, fps=1, window=None, limits=LIMITS) as clip:
+        assert len(list(clip)) == 3
+    assert not file.closed
+
+
+def test_a_sound_track_is_noticed():
+    assert sampled(encode(moving_pictures(5, 64, 48), Recipe(with_audio=True)), 1)[0].has_audio
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (b"", FailureKind.EMPTY),
+        (bytes(range(256)) * 20, FailureKind.CORRUPT),
+        (sound_only(), FailureKind.NO_VIDEO),
+        (b"ffconcat version 1.0\nfile canary.mp4\n", FailureKind.CORRUPT),
+        (b"#EXTM3U\n#EXT-X-TARGETDURATION:3\n#EXTINF:3,\ncanary.mp4\n#EXT-X-ENDLIST\n", FailureKind.CORRUPT),
+    ],
+)
+def test_what_is_not_a_video(data, kind, tmp_path, monkeypatch):
+    (tmp_path / "canary.mp4").write_bytes(video("h264"))
+    monkeypatch.chdir(tmp_path)
+    opened: list[str] = []
+    sys.addaudithook(lambda event, args: opened.append(str(args[0])) if event == "open" else None)
+    assert failure(data).kind is kind
+    with pytest.raises(ClipError) as caught:
+        probe(io.BytesIO(data), limits=LIMITS)
+    assert caught.value.kind is kind
+    assert not [name for name in opened if "canary" in name]
+
+
+def test_a_file_without_its_moov():
+    assert failure(video("h264")[:9000]).kind is FailureKind.CORRUPT
+
+
+def test_a_cut_mp4_says_how_much_is_there():
+    whole = encode(moving_pictures(COUNT, WIDTH, HEIGHT), Recipe(muxer={"movflags": "faststart"}))
+    cut = whole[: len(whole) * 6 // 10]
+    there = sum(offset + size <= len(cut) for offset, size in sample_indices(whole))
+    told = failure(cut)
+    assert told.kind is FailureKind.TRUNCATED
+    assert f"{there} of {COUNT} frames" in told.message
+    assert failure(cut, window=Window(2, 2.4)).kind is FailureKind.TRUNCATED
+    assert len(sampled(cut, 5, Window(0, 0.5))[1]) == 3
+    with pytest.raises(ClipError, match=f"{there} of {COUNT}"):
+        probe(io.BytesIO(cut), limits=LIMITS)
+
+
+def test_a_window_after_the_end_and_one_without_frames():
+    assert failure(video("h264"), window=Window(50, 60)).kind is FailureKind.TRUNCATED
+    sparse = encode(moving_pictures(4, 64, 48), Recipe(), pts=[0, 1, 300, 301])
+    assert failure(sparse, window=Window(3, 4)).kind is FailureKind.EMPTY
+
+
+@pytest.mark.parametrize(
+    ("limits", "said"),
+    [
+        (LimitsConfig(max_pixels=1000), "96x80 is 7,680 pixels; limits.max_pixels is 1,000 (raise it with --limits.max-pixels)"),
+        (LimitsConfig(max_frames=10), "72 frames would be sampled; limits.max_frames is 10 (raise it with --limits.max-frames)"),
+        (LimitsConfig(max_duration_s=2), "2.4 s long; limits.max_duration_s is 2.0 (raise it with --limits.max-duration-s)"),
+        (LimitsConfig(max_bytes=3000), "the clip needs more than 3,000 bytes; limits.max_bytes is 3,000 (raise it with --limits.max-bytes)"),
+    ],
+)
+def test_limits_name_value_limit_and_flag(limits, said):
+    told = failure(video("h264"), 30, limits=limits)
+    assert (told.kind, told.message) == (FailureKind.TOO_LARGE, said)
+
+
+@pytest.mark.parametrize("max_pixels", [30_000, 100_000])
+@pytest.mark.parametrize("codec", ["libx264", "mpeg2video"])
+def test_a_frame_that_grows_later_is_too_large(codec, max_pixels):
+    small = encode(moving_pictures(10, WIDTH, HEIGHT), Recipe("mpegts", codec))
+    large = encode([picture.reformat(640, 480) for picture in moving_pictures(5, 128, 128)], Recipe("mpegts", codec), pts=range(100, 105))
+    assert failure(small + large, 30, limits=LimitsConfig(max_pixels=max_pixels)).kind is FailureKind.TOO_LARGE
+
+
+def test_time_is_limited_but_not_the_callers():
+    assert failure(video("h264"), limits=LimitsConfig(clip_timeout_s=1e-6)).kind is FailureKind.TIMEOUT
+    with open_clip(io.BytesIO(video("h264")), fps=1, window=None, limits=LimitsConfig(clip_timeout_s=0.4)) as clip:
+        assert [time.sleep(0.3) for _ in clip] == [None] * 3
+
+
+class Breaking(io.BytesIO):
+    """A connection that is lost half way."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        if self.tell() > len(self.getvalue()) // 2:
+            raise OSError("connection reset")
+        return super().read(size)
+
+
+@pytest.mark.parametrize("container", ["mp4", "matroska", "mpegts", "avi"])
+def test_a_lost_connection_is_storage_not_damage(container):
+    with pytest.raises(ClipError) as caught, open_clip(Breaking(long_video(container)), fps=1, window=None, limits=LIMITS) as clip:
+        list(clip)
+    assert (caught.value.kind, "connection reset" in caught.value.message) == (FailureKind.STORAGE, True)
+
+
+def test_a_damaged_frame_costs_its_sample_only():
+    data = bytearray(video("mjpeg"))
+    places = sample_indices(bytes(data))
+    for damaged in (10, 11, 40):
+        offset, size = places[damaged]
+        data[offset : offset + size] = bytes(size)
+    samples = sampled(bytes(data), 30)[1]
+    assert len(samples) == COUNT - 3
+    assert_same(samples, [sample for i, sample in enumerate(sampled(video("mjpeg"), 30)[1]) if i not in (10, 11, 40)])
+    assert [round(at * 30) for at, _ in sampled(bytes(data), 3)[1]] == [0, 20, 30, 50, 60, 70]
+
+
+def test_a_video_of_damaged_frames_only_is_corrupt():
+    data = bytearray(video("h264"))
+    for offset, size in sample_indices(bytes(data)):
+        data[offset : offset + size] = b"\xff" * size
+    assert failure(bytes(data)).kind is FailureKind.CORRUPT
+
+
+@given(name=st.sampled_from(sorted(RECIPES)), data=st.data())
+@settings(max_examples=150, deadline=None)
+def test_whatever_the_bytes_only_clip_errors_come_out(name, data):
+    broken = bytearray(video(name))
+    for at in data.draw(st.lists(st.integers(0, len(broken) - 1) | st.integers(0, 2000), max_size=30)):
+        broken[at % len(broken)] = data.draw(st.integers(0, 255))
+    window = data.draw(st.none() | st.just(Window(1, 2)))
+    for attempt in (lambda: sampled(bytes(broken), 2, window), lambda: probe(io.BytesIO(bytes(broken)), limits=LIMITS)):
+        with suppress(ClipError):
+            attempt()
+
+
+def test_nothing_is_printed_about_damage(capfd):
+    broken = bytearray(video("h264"))
+    broken[3000:9000] = bytes(6000)
+    with pytest.raises(ClipError):
+        sampled(bytes(broken[:-4000]), 30)
+    sampled(bytes(broken), 30)
+    assert capfd.readouterr().err == ""
