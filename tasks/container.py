@@ -24,14 +24,14 @@ from tasks.clip import ClipError, FailureKind
 from tasks.random_access import is_random_access
 
 if TYPE_CHECKING:
-    VideoPacket = Packet[VideoStream]     # generic in PyAV's stubs only
+    VideoPacket = Packet[VideoStream]  # generic in PyAV's stubs only
 else:
     VideoPacket = Packet
 
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,ogg,flv,asf"
-BUFFER_BYTES = 1 << 16            # 4 KiB to 1 MiB cost the same on memory files; more would read past the last sample
-MAX_STREAMS = 64                  # a camera's file has a handful
-DECODER_HEADROOM = 4              # the decoder may allocate this many times max_pixels, so that a frame just over it is named, not lost
+BUFFER_BYTES = 1 << 16  # 4 KiB to 1 MiB cost the same on memory files; more would read past the last sample
+MAX_STREAMS = 64  # a camera's file has a handful
+DECODER_HEADROOM = 4  # the decoder may allocate this many times max_pixels, so that a frame just over it is named, not lost
 
 _MEDIA_ERRORS = (av.error.FFmpegError, ValueError, ArithmeticError, LookupError, RuntimeError, AssertionError, OSError, MemoryError, EOFError)
 
@@ -103,8 +103,8 @@ class Video:
         self.limits = limits
         self.deadline = Deadline(limits.clip_timeout_s)
         self._file = file
-        self._bytes_read = 0      # of the video stream's packets, since the last seek
-        self.at_end = False       # whether the last packet was read
+        self._bytes_read = 0  # of the video stream's packets, since the last seek
+        self.at_end = False  # whether the last packet was read
         self._undecodable = ClipError(FailureKind.CORRUPT, "no frame can be decoded; fetch the file again")
         self._reader = _Reader(file, self.deadline)
         with self._translated():
@@ -115,8 +115,12 @@ class Video:
         self.close()
         self._reader.seek(0)
         self._container = av.open(
-            self._reader, "r", options={"format_whitelist": FORMATS, "protocol_whitelist": "pipe", "max_streams": str(MAX_STREAMS)}
-            | {"max_pixels": str(self.limits.max_pixels * DECODER_HEADROOM)}, metadata_errors="replace", buffer_size=BUFFER_BYTES,
+            self._reader,
+            "r",
+            options={"format_whitelist": FORMATS, "protocol_whitelist": "pipe", "max_streams": str(MAX_STREAMS)}
+            | {"max_pixels": str(self.limits.max_pixels * DECODER_HEADROOM)},
+            metadata_errors="replace",
+            buffer_size=BUFFER_BYTES,
         )
         self.stream = self._choose()
         self.decoder = self.stream.codec_context
@@ -243,7 +247,7 @@ class Video:
     def _judge(self, error: Exception) -> None:
         """Let a damaged packet pass, raise for what would hit the next one too."""
         self.check_size(self.decoder.width, self.decoder.height)
-        if isinstance(error, av.error.ArgumentError) and not self.decoder.width:      # libavcodec's ff_set_dimensions refused the size
+        if isinstance(error, av.error.ArgumentError) and not self.decoder.width:  # libavcodec's ff_set_dimensions refused the size
             allowed = self.limits.max_pixels
             raise too_large(f"a frame is over {allowed * DECODER_HEADROOM:,} pixels", "max_pixels", allowed) from error
         failure = self._failure(error)

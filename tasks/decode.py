@@ -23,15 +23,16 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 
 from infra.settings import LimitsConfig
-from tasks.clip import ClipError, ClipInfo, FailureKind, Frame, Window
+from tasks.clip import ClipInfo, Frame, Window
 from tasks.container import Video, VideoPacket, open_video, too_large
 from tasks.extent import all_timed, check_whole, count_frames, count_indexed, end_pts, is_shown, known_end, lead_in, shown_pts, tail
 from tasks.random_access import single_layer
-from tasks.sampling import FOR_EVER, FROM_START, Horizon, Run, Span, Ticks, exact, plan_runs
+from tasks.sampling import FOR_EVER, FROM_START, Run, Span, Ticks, exact, plan_runs
+from tasks.window import from_entry, needed, nothing_shown, read_on
 
-_SKIPPABLE = frozenset({"h264", "hevc", "mpeg4", "mpeg1video", "mpeg2video"})   # decoders that drop non-reference frames without a trace
-_PACKET_IS_PICTURE = _SKIPPABLE | {"mjpeg", "prores", "ffv1"}                   # no hidden pictures: packets tell which frames there are
-_UNCODED_VOP_BYTES = 16                                                         # MPEG-4's "not coded" fillers are shorter and give no picture
+_SKIPPABLE = frozenset({"h264", "hevc", "mpeg4", "mpeg1video", "mpeg2video"})  # decoders that drop non-reference frames without a trace
+_PACKET_IS_PICTURE = _SKIPPABLE | {"mjpeg", "prores", "ffv1"}  # no hidden pictures: packets tell which frames there are
+_UNCODED_VOP_BYTES = 16  # MPEG-4's "not coded" fillers are shorter and give no picture
 
 TimedPicture = tuple[VideoFrame, int]
 
@@ -100,14 +101,14 @@ def _whole(video: Video, step: Fraction) -> Clip:
 def _part(video: Video, step: Fraction, window: Window) -> Clip:
     head, zero = lead_in(video)
     span = Span(*(zero + int(exact(t) // video.time_base) for t in (window.start_s, window.end_s)))
-    source = _from_entry(video, head, zero, span.start)
-    packets = list(_needed(video, source, span, step))
+    source = from_entry(video, head, zero, span.start)
+    packets = list(needed(video, source, span, step))
     if not shown_pts(packets, span) and all_timed(packets):
-        raise _nothing_shown(video, packets, zero, span)
+        raise nothing_shown(video, packets, zero, span)
     decoder = _Decoder(video)
-    picture, first = decoder.until(_read_on(packets, source, span), span.start)
-    if first != min(shown_pts(packets, span), default=None):      # the ticks moved: what settles the last one is not known any more
-        deque(_read_on(packets, source, span), maxlen=0)
+    picture, first = decoder.until(read_on(packets, source, span), span.start)
+    if first != min(shown_pts(packets, span), default=None):  # the ticks moved: what settles the last one is not known any more
+        deque(read_on(packets, source, span), maxlen=0)
     if video.at_end:
         check_whole(video)
     end = min(span.end, known_end(video, packets, zero))
@@ -122,11 +123,11 @@ class _Decoder:
         self.video = video
         self.fed = 0
         self.skips = _skips(video)
-        self._unsure = video.codec == "mpeg4"     # an interlaced one takes its field distance from the first B frame, and only pictures tell
+        self._unsure = video.codec == "mpeg4"  # an interlaced one takes its field distance from the first B frame, and only pictures tell
         self.interlaced = False
         self._pending: list[TimedPicture] = []
         self._last_pts: int | None = None
-        self._times: list[int] = []               # heap: of packets fed, where frames take them in order of output
+        self._times: list[int] = []  # heap: of packets fed, where frames take them in order of output
 
     def until(self, packets: Iterable[VideoPacket], start: int) -> TimedPicture:
         """The first picture at or after `start`, and its pts; frames before `start` that nobody leans on are not decoded.
@@ -220,7 +221,7 @@ def _upright(picture: VideoFrame, converter: VideoReformatter) -> np.ndarray:
     The matrix [[a, b], [c, d]] maps a stored (x, y) to a shown (a x + c y, b x + d y), in units of 1/65536 (libavutil/display.h).
     """
     rgb = converter.reformat(picture, format="rgb24", threads=1).to_ndarray()
-    matrix = cast(Buffer | None, picture.side_data.get("DISPLAYMATRIX"))     # PyAV types its side data as object
+    matrix = cast(Buffer | None, picture.side_data.get("DISPLAYMATRIX"))  # PyAV types its side data as object
     if matrix is None:
         return rgb
     a, b, _, c, d = np.frombuffer(memoryview(matrix), np.int32)[:5].tolist()
@@ -257,94 +258,6 @@ def _is_exact(decoder: _Decoder, packets: list[VideoPacket], shown: list[int]) -
 def _skips(video: Video) -> bool:
     """Whether frames between samples may be left undecoded; HEVC calls a frame unreferenced within its own temporal layer only."""
     return video.codec in _SKIPPABLE and not video.times_are_decode_order and (video.codec != "hevc" or single_layer(video.decoder.extradata or b""))
-
-
-def _needed(video: Video, source: Iterator[VideoPacket], span: Span, step: Fraction) -> Iterator[VideoPacket]:
-    """Packets up to the one that settles the span's last sample; all of them where timestamps are missing."""
-    horizon = Horizon(span, step)
-    for packet in source:
-        yield packet
-        if packet.pts is None or packet.dts is None:
-            continue
-        if video.times_are_decode_order:
-            if packet.pts >= span.end and video.is_random_access(packet):
-                return
-        elif horizon.reached(packet.pts if is_shown(packet) else FROM_START, packet.dts):
-            return
-
-
-def _read_on(packets: list[VideoPacket], source: Iterator[VideoPacket], span: Span) -> Iterator[VideoPacket]:
-    """`packets`, then those of `source` up to the span's end, which are added to them."""
-    yield from tuple(packets)
-    for packet in source:
-        if packet.dts is not None and packet.dts >= span.end:
-            return
-        packets.append(packet)
-        yield packet
-
-
-def _from_entry(video: Video, head: list[VideoPacket], zero: int, start: int) -> Iterator[VideoPacket]:
-    """Packets from one at which decoding may start to show `start`; containers seek as they please, so ask ever further back.
-
-    Args:
-        head: the video's first packets, just read.
-        zero: pts of the first frame.
-        start: pts wanted.
-    """
-    back = 0
-    while video.seekable and start - back > max(packet.pts or zero for packet in head):
-        video.seek(start - back)
-        packets = video.packets()
-        entry = _entry(video, packets, start)
-        if entry is not None:
-            return _without_leading(video, entry, packets)
-        back = max(4 * back, int(1 / video.time_base))
-    if back:
-        video.rewind()
-        head = []
-    return _trimmed(video, chain(head, video.packets()), start)
-
-
-def _trimmed(video: Video, packets: Iterator[VideoPacket], start: int) -> Iterator[VideoPacket]:
-    """Packets from the last one at which decoding may start to show `start`, where all from the video's first are read."""
-    held: list[VideoPacket] = []
-    for packet in packets:
-        if packet.pts is not None and packet.pts <= start and video.is_random_access(packet):
-            held.clear()
-        held.append(packet)
-        if packet.dts is not None and packet.dts > start:
-            break
-    return _without_leading(video, held[0], chain(held[1:], packets)) if held else packets
-
-
-def _entry(video: Video, packets: Iterator[VideoPacket], start: int) -> VideoPacket | None:
-    """The first packet at which decoding may start, if it is not after `start`; a program stream's times are guesses for one group after a seek."""
-    groups_to_pass = 1 if video.format == "mpeg" else 0
-    for packet in packets:
-        if packet.pts is None or packet.pts > start:
-            return None
-        if video.is_random_access(packet):
-            if not groups_to_pass:
-                return packet
-            groups_to_pass -= 1
-    return None
-
-
-def _without_leading(video: Video, entry: VideoPacket, packets: Iterator[VideoPacket]) -> Iterator[VideoPacket]:
-    """`entry` and what follows, without the B frames that lean on the group before: they would spoil MPEG-4's notion of a field's time."""
-    yield entry
-    leading_is_useless = video.codec in ("mpeg4", "mpeg1video", "mpeg2video") and entry.pts is not None
-    for packet in packets:
-        if not (leading_is_useless and packet.pts is not None and packet.pts < (entry.pts or 0)):
-            yield packet
-
-
-def _nothing_shown(video: Video, packets: list[VideoPacket], zero: int, span: Span) -> ClipError:
-    start_s, end_s = (float((pts - zero) * video.time_base) for pts in (span.start, span.end))
-    asked = f"{start_s:g} to {end_s:g} s"
-    if video.at_end and (end := end_pts(video, packets)) <= span.start:
-        return ClipError(FailureKind.TRUNCATED, f"the video ends at {float((end - zero) * video.time_base):g} s, before {asked}; correct the window")
-    return ClipError(FailureKind.EMPTY, f"the video shows no frame from {asked}; leave the window out")
 
 
 def _check_count(video: Video, count: int) -> None:

@@ -12,10 +12,10 @@ from tasks.clip import ClipError, FailureKind
 from tasks.container import Video, VideoPacket
 from tasks.sampling import FOR_EVER, Span
 
-_FAR_FUTURE_S = 1_000_000_000     # later than any timestamp: "seek to the end"
-_LAST_PACKETS = 32                # of an index; more than any codec reorders, so they hold the last frame shown
-_LAST_SECONDS = 5                 # of an MPEG stream, whose packets just after a seek lack timestamps
-_LEAD_IN = 64                     # packets until the first timestamp is certain; H.264 and HEVC reorder over 16 at most
+_FAR_FUTURE_S = 1_000_000_000  # later than any timestamp: "seek to the end"
+_LAST_PACKETS = 32  # of an index; more than any codec reorders, so they hold the last frame shown
+_LAST_SECONDS = 5  # of an MPEG stream, whose packets just after a seek lack timestamps
+_LEAD_IN = 64  # packets until the first timestamp is certain; H.264 and HEVC reorder over 16 at most
 
 
 def lead_in(video: Video) -> tuple[list[VideoPacket], int]:

@@ -25,7 +25,7 @@ class Ticks:
     """The moments that ask for a frame: `first`, `first + step`, ... in pts, floored, so that a coarse time base skips none."""
 
     first: int
-    step: Fraction           # > 0
+    step: Fraction  # > 0
 
     def after(self, pts: int) -> int:
         """The first tick later than `pts`."""
@@ -66,9 +66,8 @@ class Horizon:
     def __init__(self, span: Span, step: Fraction) -> None:
         self._span = span
         self._step = step
-        self._first: int | None = None
-        self._settled = False        # no frame earlier than `_first` can come any more
-        self._pts: list[int] = []    # of the span's frames, from the last tick on once that is known
+        self._settled = False  # no frame earlier than `_first` can come any more
+        self._pts: list[int] = []  # of the span's frames, from the last tick on once that is known
 
     def reached(self, pts: int, dts: int) -> bool:
         """Take note of one packet; dts never falls and no pts is below its dts, so what was seen below dts is all there is."""

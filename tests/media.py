@@ -28,8 +28,8 @@ class Recipe:
     rate: int = 30
     gop: int | None = None
     b_frames: int | None = None
-    rotation: float | None = None                                  # degrees, counter-clockwise, to show the video upright
-    options: Mapping[str, str] = field(default_factory=dict)       # of the encoder
+    rotation: float | None = None  # degrees, counter-clockwise, to show the video upright
+    options: Mapping[str, str] = field(default_factory=dict)  # of the encoder
     muxer: Mapping[str, str] = field(default_factory=dict)
     with_audio: bool = False
 
@@ -55,7 +55,7 @@ def encode(pictures: Iterable[VideoFrame], recipe: Recipe | None = None, *, pts:
         pts: of each picture, in frames of `recipe.rate`; 0, 1, 2, ... by default.
     """
     recipe = recipe or Recipe()
-    with tempfile.TemporaryDirectory() as folder:      # a path, not a buffer: some muxers rewrite what they wrote
+    with tempfile.TemporaryDirectory() as folder:  # a path, not a buffer: some muxers rewrite what they wrote
         path = Path(folder) / "video"
         _write(path, list(pictures), recipe, pts)
         return path.read_bytes()

@@ -26,7 +26,7 @@ class Row:
     """One way to decode, measured."""
 
     name: str
-    cpu_ms: float            # per clip, best of the rounds
+    cpu_ms: float  # per clip, best of the rounds
     frames_per_cpu_s: float  # source frames
 
 
