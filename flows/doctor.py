@@ -1,6 +1,6 @@
 """The doctor: does this machine do what a run needs? Every check does the thing itself, on real data.
 
-    python, cpus, gpus   decode   models   ray   output   source
+python, cpus, gpus   decode   models   ray   output   source
 """
 
 import io
@@ -10,6 +10,7 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import av
@@ -18,15 +19,13 @@ from rich.console import Console
 from rich.text import Text
 
 from flows.console import one_line
+from flows.crash import cause_of, root_of
 from infra import storage
 from infra.cluster import ray_session
 from infra.logs import quiet_to
 from infra.problem import Problem
-from infra.settings import ClusterConfig, LimitsConfig, RunConfig
-from models.catalog import built_in
-from models.spec import ModelSpec
-from tasks.clip import ClipError
-from tasks.feature import model_specs
+from infra.settings import ClusterConfig, LimitsConfig, RunConfig, UserModel
+from models.catalog import built_in, resolve
 
 SECONDS, RATE, SIDE = 2, 10, 64
 
@@ -37,7 +36,7 @@ class Check:
 
     name: str
     ok: bool
-    found: str               # what was seen, or the cause and the fix
+    found: str  # what was seen, or the cause and the fix
 
 
 def examine(config: RunConfig | None) -> list[Check]:
@@ -56,21 +55,22 @@ def print_examination(checks: Sequence[Check], console: Console) -> None:
 def _checks(config: RunConfig | None) -> Iterator[tuple[str, Callable[[], str]]]:
     yield "machine", _machine
     yield "decode", _decode
-    for spec in model_specs(config) if config else built_in()[:1]:
-        yield f"model {spec.name}", lambda spec=spec: _infer(spec)  # type: ignore[misc]
+    for name in dict.fromkeys([*config.embed, *config.tag]) if config else [built_in()[0].name]:
+        yield f"model {name}", partial(_infer, name, config.models if config else [])
     yield "ray", lambda: _start_ray(config.cluster if config else ClusterConfig())
     if config:
         yield "source", lambda: _list(config)
         yield "output", lambda: _write(config.output)
     else:
-        yield "disk", lambda: _write(tempfile.gettempdir())
+        yield "disk", _write_here
 
 
 def _tried(name: str, check: Callable[[], str]) -> Check:
     try:
         return Check(name, True, check())
-    except (Problem, ClipError, ImportError, OSError, ValueError) as error:
-        return Check(name, False, str(error))
+    except Exception as error:  # whatever it is, it is what the doctor was asked for
+        root = root_of(error)
+        return Check(name, False, str(root) if isinstance(root, Problem) else cause_of(root))
 
 
 def _machine() -> str:
@@ -103,9 +103,10 @@ def _video() -> bytes:
     return buffer.getvalue()
 
 
-def _infer(spec: ModelSpec) -> str:
+def _infer(name: str, models: Sequence[UserModel]) -> str:
     from models.predictor import Predictor
 
+    spec = resolve(name, models)
     predictor = Predictor(spec)
     side = spec.input.geometry.crop
     found = predictor.predict(np.full((1, side, side, 3), 127, np.uint8))
@@ -123,6 +124,11 @@ def _list(config: RunConfig) -> str:
 
     corpus = list_corpus(config, {})
     return f"{corpus.identity}: {len(corpus.shards)} shards, {sum(shard.size_bytes for shard in corpus.shards):,} bytes"
+
+
+def _write_here() -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        return _write(folder)
 
 
 def _write(output: str) -> str:

@@ -6,22 +6,28 @@ Runs as a Prefect flow, with a server or a temporary one, and as the plain funct
 """
 
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from importlib import import_module
+from threading import Thread
 
 from prefect import flow
 from prefect.artifacts import create_table_artifact
+from prefect.exceptions import TerminationSignal
 from prefect.runtime import task_run
 
+from flows.preflight import checked_plan
 from flows.step import in_flow_run, step
 from flows.watch import RUN_ID, Watch
 from infra.cluster import ray_session
 from infra.lease import lease
 from infra.problem import Problem
 from infra.settings import RunConfig
+from infra.storage import StorageError, normal
 from tasks.labels import Labels, read_annotations
 from tasks.membership import note_members
-from tasks.pipeline import Run, TooManyFailures, process
-from tasks.plan import RunPlan, manifest_columns, overlay_work, plan_run
+from tasks.plan import RunPlan, manifest_columns, overlay_work
 from tasks.publish import PublishContext
 from tasks.record import RunSummary, Status, new_run_id, summarize, write_record
 from tasks.source import LOOSE
@@ -61,16 +67,26 @@ def process_corpus(config: RunConfig) -> RunSummary:
     run_id = RUN_ID.get() or new_run_id()
     if not plan.work:
         return _complete(report(plan, run_id, Processed("nothing to do", Tally(), ()), started_s))
-    with lease(config.output, run_id=run_id):
-        write_record(plan, run_id, "running")
-        try:
-            processed = process_shards(plan, run_id)
-        except KeyboardInterrupt:
-            write_record(plan, run_id, "interrupted")
-            raise
-        summary = report(plan, run_id, processed, started_s)
+    with lease(config.output, run_id=run_id), _recorded(plan, run_id):
+        summary = report(plan, run_id, process_shards(plan, run_id), started_s)
         write_record(plan, run_id, summary.status, summary)
     return _complete(summary)
+
+
+@contextmanager
+def _recorded(plan: RunPlan, run_id: str) -> Iterator[None]:
+    """The record says how a run ended also when it does not come to its report."""
+    write_record(plan, run_id, "running")
+    try:
+        yield
+    except (KeyboardInterrupt, TerminationSignal):
+        with suppress(StorageError):
+            write_record(plan, run_id, "interrupted")
+        raise
+    except Exception:
+        with suppress(StorageError):
+            write_record(plan, run_id, "work left")
+        raise
 
 
 def _complete(summary: RunSummary) -> RunSummary:
@@ -82,7 +98,7 @@ def _complete(summary: RunSummary) -> RunSummary:
 @step(name="plan")
 def plan_corpus(config: RunConfig) -> RunPlan:
     """What is missing; opens no media, writes nothing."""
-    return plan_run(config)
+    return checked_plan(config)
 
 
 def _may_pass(task: object, run: object, state: object) -> bool:
@@ -95,14 +111,18 @@ def _may_pass(task: object, run: object, state: object) -> bool:
 def process_shards(plan: RunPlan, run_id: str) -> Processed:
     """Compute and publish what the plan lacks; a retry plans anew, so it does only what is left."""
     if in_flow_run() and task_run.run_count > 1:
-        plan = plan_run(plan.config)
-    config, watch = plan.config, Watch(plan)
+        plan = checked_plan(plan.config)
+    config = plan.config.model_copy(update={"output": normal(plan.config.output)})  # workers may stand in another folder
+    watch, overlay = Watch(plan), overlay_work(plan)
+    Thread(target=import_module, args=("tasks.infer",)).start()  # torch, while Ray starts: as long as that, and no part of it
     if config.source.kind in LOOSE:
         note_members(config.output, plan.corpus)
     labels = Labels(read_annotations(plan.corpus.annotations).table, manifest_columns(config))
-    context = PublishContext(config.output, run_id, plan.corpus.identity, labels, plan.labels_etags, overlay_work(plan))
-    run = Run(config, context, plan.work, watch.tally, watch.failure)
+    context = PublishContext(config.output, run_id, plan.corpus.identity, labels, plan.labels_etags, overlay)
     with ray_session(config.cluster) as found:
+        from tasks.pipeline import Run, TooManyFailures, process  # brings torch and Ray Data, which a run with nothing to do need not load
+
+        run = Run(config, context, plan.work, watch.tally, watch.failure)
         try:
             tally = process(run, found)
         except TooManyFailures as error:
@@ -114,7 +134,19 @@ def process_shards(plan: RunPlan, run_id: str) -> Processed:
 def report(plan: RunPlan, run_id: str, processed: Processed, started_s: float) -> RunSummary:
     """What the output holds now, from what is published; a table for Prefect's page."""
     summary = summarize(plan, run_id, processed.status, processed.tally, processed.problems, time.monotonic() - started_s)
+    if not summary.coverage.present:
+        summary = _without_clips(summary, plan)
     if in_flow_run():
-        rows = [{"feature": found.folder, "shards": found.shards, "rows": found.rows, "failed": found.failed} for found in summary.features]
+        rows = [{"feature": found.feature, "shards": found.files, "rows": found.rows, "failed": found.failed} for found in summary.features]
         create_table_artifact(rows, key="outcome", description=f"{summary.status}: {summary.clips} clips in {summary.elapsed_s:.0f} s, run {run_id}")
     return summary
+
+
+def _without_clips(summary: RunSummary, plan: RunPlan) -> RunSummary:
+    """A corpus without clips is no success, however well it was read."""
+    config, ignored = plan.config, summary.coverage.ignored
+    reason = (
+        f"source.uri {config.source.uri}: no clip in {summary.shards} shards, {ignored} other files ignored; "
+        f"check source.uri, or source.kind, which is {config.source.kind}"
+    )
+    return replace(summary, status="work left", problems=(*summary.problems, reason))

@@ -1,17 +1,25 @@
 """One run from the command line: the flow, a quiet screen, the log where it belongs.
 
+    OUT/_runs/<run_id>/run.log      of a run that did something, however it ended
+    <temporary folder>/run.log      where that cannot be written
+
 With PREFECT_API_URL the flow reports to that server; without, it runs as a plain function and starts none.
 """
 
+import logging
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from flows.console import console_on, progress
+from flows.crash import Crash, root_of
 from flows.watch import RUN_ID, WATCHER
 from infra import storage
 from infra.logs import quiet_to
+from infra.problem import Problem
 from infra.settings import RunConfig
 from tasks.record import RunSummary, new_run_id, record_uri, runs_folder
 
@@ -21,47 +29,71 @@ def run_corpus(config: RunConfig) -> RunSummary:
 
     Raises:
         Problem: nothing could be done, the message says why.
+        Crash: something nobody foresaw; the message says where the traceback is.
         KeyboardInterrupt: finished clips are kept.
     """
     run_id = new_run_id()
-    with _logged(config.output, run_id), _watched(run_id):
-        from flows.process_corpus import RunIncomplete, process_corpus  # Prefect logs from its import on
-        from prefect.settings import get_current_settings
+    log = RunLog(config.output, run_id, Path(tempfile.mkdtemp(prefix="vidmill-")) / "run.log")
+    try:
+        with _watched(log):
+            summary = _flow_result(config)
+    except Exception as error:
+        root = root_of(error)
+        kept = log.keep(always=not isinstance(root, Problem))
+        raise (root if isinstance(root, Problem) else Crash(root, kept)) from error
+    except BaseException:
+        log.keep()
+        raise
+    log.keep()
+    return summary
 
-        flow = process_corpus if get_current_settings().api.url else process_corpus.fn
+
+@dataclass(frozen=True, slots=True)
+class RunLog:
+    """The log of a run: a local file while it goes on, beside the run's record afterwards."""
+
+    output: str
+    run_id: str
+    local: Path
+
+    def keep(self, *, always: bool = False) -> str:
+        """Where the log lies from now on; without a record (nothing was done) and without `always` nowhere."""
+        target = f"{runs_folder(self.output)}/{self.run_id}/run.log"
         try:
-            return flow(config)
-        except RunIncomplete as incomplete:
-            return incomplete.summary
+            if self.local.exists() and storage.exists(record_uri(self.output, self.run_id)):
+                storage.publish_file(target, str(self.local))
+                always = False
+        except storage.StorageError:
+            always = True
+        if not always:
+            shutil.rmtree(self.local.parent, ignore_errors=True)
+        return str(self.local) if always else target
+
+
+def _flow_result(config: RunConfig) -> RunSummary:
+    from prefect.settings import get_current_settings  # it logs from its import on
+
+    from flows.process_corpus import RunIncomplete, process_corpus
+
+    flow = process_corpus if get_current_settings().api.url else process_corpus.fn
+    try:
+        return flow(config)
+    except RunIncomplete as incomplete:
+        return incomplete.summary
+    except Problem:
+        raise
+    except Exception:
+        logging.getLogger("vidmill").exception("the run failed")
+        raise
 
 
 @contextmanager
-def _logged(output: str, run_id: str) -> Iterator[None]:
-    """Keep the log of a run that did something; a run with nothing to do leaves none."""
-    with tempfile.TemporaryDirectory(prefix="vidmill-") as folder:
-        log = Path(folder) / "run.log"
-        try:
-            with _quiet(log):
-                yield
-        finally:
-            if storage.exists(record_uri(output, run_id)):
-                storage.publish_file(f"{runs_folder(output)}/{run_id}/run.log", str(log))
-
-
-@contextmanager
-def _quiet(log: Path) -> Iterator[None]:
-    with quiet_to(log) as streams, progress(console_on(streams.stderr)) as display:
-        token = WATCHER.set(display)
+def _watched(log: RunLog) -> Iterator[None]:
+    """Everything printed goes to the log; progress goes to the screen."""
+    with quiet_to(log.local) as streams, progress(console_on(streams.stderr)) as display:
+        tokens = WATCHER.set(display), RUN_ID.set(log.run_id)
         try:
             yield
         finally:
-            WATCHER.reset(token)
-
-
-@contextmanager
-def _watched(run_id: str) -> Iterator[None]:
-    token = RUN_ID.set(run_id)
-    try:
-        yield
-    finally:
-        RUN_ID.reset(token)
+            WATCHER.reset(tokens[0])
+            RUN_ID.reset(tokens[1])

@@ -16,8 +16,8 @@ from models import weights
 from models.catalog import built_in
 from models.spec import ModelSpec
 from tasks.feature import Feature
-from tasks.plan import RunPlan
 from tasks.outcome import FailureGroup, FeatureOutcome
+from tasks.plan import RunPlan
 from tasks.published import footers
 from tasks.record import CorpusCoverage, RunSummary, feature_outcome, group_failures, last_record, published_failures
 from tasks.verify import Verification
@@ -57,7 +57,7 @@ class PlanView:
 def print_plan(view: PlanView, console: Console, command: str) -> None:
     """What is done, what is left, and the command that does it."""
     console.print(Text(f"{view.corpus} -> {view.output}"), soft_wrap=True)
-    console.print(f"{view.shards:,} shards, {view.done_shards:,} done, {len(view.work):,} to do ({_size(view.size_bytes)} to read)")
+    console.print(f"{_counted(view.shards, 'shard')}, {view.done_shards:,} done, {len(view.work):,} to do ({_size(view.size_bytes)} to read)")
     for item in view.work[:SHOWN]:
         console.print(Text(f"  {one_line(item.shard)} ({_size(item.size_bytes)}): {', '.join(item.features)}"), soft_wrap=True)
     if len(view.work) > SHOWN:
@@ -71,24 +71,34 @@ def print_summary(summary: RunSummary, console: Console) -> None:
     print_failures(summary.failures, console)
     console.print(Text(_coverage_line(summary.coverage)), soft_wrap=True)
     for problem in summary.problems:
-        console.print(Text(f"left: {one_line(problem)}"), soft_wrap=True)
-    shards = f"{summary.shards_published:,} of {summary.shards:,} shards published"
-    console.print(Text(f"{summary.status}: {summary.clips:,} clips in {summary.elapsed_s:.1f} s, {shards}"), soft_wrap=True)
+        console.print(Text.assemble(("left: ", "red"), one_line(problem)), soft_wrap=True)
+    console.print(Text(f"{summary.status}: {_did(summary)}"), soft_wrap=True)
     console.print(Text(f"next: {_next(summary)}"), soft_wrap=True)
+
+
+def _did(summary: RunSummary) -> str:
+    if summary.status == "nothing to do":
+        return f"{_counted(summary.shards, 'shard')} published already, for every feature asked for"
+    clips = f"{_counted(summary.clips, 'clip')} in {summary.elapsed_s:.1f} s"
+    return f"{clips}, {summary.shards_published:,} of {_counted(summary.shards, 'shard')} published by this run"
 
 
 def _next(summary: RunSummary) -> str:
     if summary.status in ("done", "nothing to do"):
         return f"vidmill status {summary.output}"
+    if not summary.coverage.present:
+        return "correct the source, then run the same command again"
+    if summary.status == "too many failures":
+        return f"vidmill status {summary.output}; mend the source, or raise --limits.max-failed and run the same command again"
     return "run the same command again to go on; finished work is kept"
 
 
 def _coverage_line(coverage: CorpusCoverage) -> str:
     if not coverage.annotated:
-        return f"{coverage.present:,} clips present, {coverage.ignored:,} other files ignored"
+        return f"{_counted(coverage.present, 'clip')} present, {coverage.ignored:,} other files ignored"
     return (
-        f"{coverage.annotated:,} annotated, {coverage.present:,} present, {coverage.absent:,} absent, "
-        f"{coverage.unannotated:,} unannotated, {coverage.replaced:,} replaced, {coverage.ignored:,} other files ignored"
+        f"{_counted(coverage.annotated, 'clip')} annotated: {coverage.absent:,} absent; {coverage.present:,} present: "
+        f"{coverage.unannotated:,} unannotated, {coverage.replaced:,} replaced; {coverage.ignored:,} other files ignored"
     )
 
 
@@ -121,7 +131,7 @@ class OutputView:
 
 def print_output(view: OutputView, console: Console) -> None:
     """Features by shards done, failures by kind."""
-    console.print(Text(f"{view.output}: last run {view.run_id}, {view.status}, {view.shards:,} shards"), soft_wrap=True)
+    console.print(Text(f"{view.output}: last run {view.run_id}, {view.status}, {_counted(view.shards, 'shard')}"), soft_wrap=True)
     print_outcome(view.features, console)
     print_failures(view.failures, console)
     console.print(Text(f"next: vidmill verify {view.output}"), soft_wrap=True)
@@ -130,10 +140,10 @@ def print_output(view: OutputView, console: Console) -> None:
 def print_verification(found: Verification, console: Console) -> None:
     """What was proved, or every fault."""
     for check in found.features:
-        console.print(Text(f"{check.folder}: {check.rows:,} rows + {check.failed:,} failures in {check.shards:,} shards"), soft_wrap=True)
+        console.print(Text(f"{check.folder}: {check.rows:,} rows + {check.failed:,} failures in {_counted(check.shards, 'shard')}"), soft_wrap=True)
     for fault in found.faults:
         console.print(Text(f"fault: {one_line(fault)}", style="red"), soft_wrap=True)
-    console.print(Text(f"{len(found.faults):,} faults" if found.faults else "every planned clip is one row or one failure, none twice"))
+    console.print(Text(_counted(len(found.faults), "fault") if found.faults else "every planned clip is one row or one failure, none twice"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +156,8 @@ class ModelView:
     licence: str
     trained_on: str
     weights: str
-    size_bytes: int | None   # None: the weights' package is not installed
-    missing: str | None      # what to do then
+    size_bytes: int | None  # None: the weights' package is not installed
+    missing: str | None  # what to do then
 
 
 def model_views() -> tuple[ModelView, ...]:
@@ -179,6 +189,10 @@ def print_models(views: Sequence[ModelView], console: Console) -> None:
         if view.missing:
             console.print(Text(view.missing), soft_wrap=True)
     console.print("next: vidmill run --embed NAME --tag NAME ...")
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _numbers(values: Sequence[float]) -> str:

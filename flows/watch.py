@@ -3,15 +3,18 @@
 Knows the shape of the pipeline and of a snapshot; draws nothing.
 """
 
+import math
 import time
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 from flows.console import Progress
 from tasks.encoded import Failure
-from tasks.plan import RunPlan
+from tasks.plan import RunPlan, overlay_work
 from tasks.progress import ProgressSnapshot, StageProgress
 from tasks.tally import Tally
+
+SPEED_AFTER_S = 2.0  # parcels come in bursts; over less time than this they say nothing
 
 
 class Silent:
@@ -30,13 +33,16 @@ RUN_ID: ContextVar[str | None] = ContextVar("run_id", default=None)  # chosen by
 
 @dataclass(slots=True)
 class Watch:
-    """Turns one run's counts into what a person sees."""
+    """Turns one run's counts into what a person sees; the first sight is the plan, before any worker runs."""
 
     plan: RunPlan
     progress: Progress = field(default_factory=WATCHER.get)
     started_s: float = field(default_factory=time.monotonic)
-    first_s: float | None = None         # when the first clip was done; start-up is not speed
+    first_s: float | None = None  # when the first clips were done; start-up is not speed
     first_clips: int = 0
+
+    def __post_init__(self) -> None:
+        self.tally(Tally())
 
     def tally(self, tally: Tally) -> None:
         """Show the counts."""
@@ -48,18 +54,38 @@ class Watch:
 
     def snapshot(self, tally: Tally) -> ProgressSnapshot:
         """The counts as one row per stage."""
-        now_s, total = time.monotonic(), len(self.plan.work)
+        elapsed_s, busy_s = self._clocks(tally)
+        archives = len(self.plan.work) + (overlay_work(self.plan) is not None)
+        published, total = len(tally.published), _clips_in_all(tally) if tally.read_shards == archives else None
+        clip_rate = _rate(tally.clips - self.first_clips, busy_s) if busy_s >= SPEED_AFTER_S else _rate(tally.clips, elapsed_s)
+        stages = (
+            StageProgress("read", tally.read_shards, archives, "shards", 0, _rate(tally.read_shards, elapsed_s)),
+            StageProgress("decode, infer", tally.clips, total, "clips", tally.failed, clip_rate, _waits_for(tally)),
+            StageProgress("publish", published, len(self.plan.work), "shards", 0, _rate(published, elapsed_s)),
+        )
+        if total is not None:
+            eta_s = (total - tally.clips) / clip_rate if clip_rate else None
+        else:
+            eta_s = (archives - tally.read_shards) * busy_s / tally.read_shards if tally.read_shards else None
+        return ProgressSnapshot(stages, self.plan.done_shards + published, len(self.plan.corpus.shards), elapsed_s, eta_s)
+
+    def _clocks(self, tally: Tally) -> tuple[float, float]:
+        """Seconds since the start, and since the first clips."""
+        now_s = time.monotonic()
         if self.first_s is None and tally.clips:
             self.first_s, self.first_clips = now_s, tally.clips
-        busy_s = now_s - self.first_s if self.first_s is not None else 0.0
-        published = len(tally.published)
-        clip_rate = (tally.clips - self.first_clips) / busy_s if busy_s else 0.0
-        shard_rate = published / busy_s if busy_s else 0.0
-        elapsed_s = now_s - self.started_s
-        stages = (
-            StageProgress("read", tally.read_shards, total, "shards", 0, tally.read_shards / elapsed_s if elapsed_s else 0.0),
-            StageProgress("decode, infer", tally.clips, None, "clips", tally.failed, clip_rate, None if tally.clips else "the workers to start"),
-            StageProgress("publish", published, total, "shards", 0, shard_rate, None if published else "the first shard to be complete"),
-        )
-        eta_s = (total - published) / shard_rate if shard_rate else None
-        return ProgressSnapshot(stages, self.plan.done_shards + published, len(self.plan.corpus.shards), elapsed_s, eta_s)
+        return now_s - self.started_s, 0.0 if self.first_s is None else now_s - self.first_s
+
+
+def _clips_in_all(tally: Tally) -> int:
+    """Clips of this run once every shard was read: what is done, and what was sent and is not back."""
+    under_way = (count.sent - count.done for count in tally.counts.values() if count.sent is not None and math.isfinite(count.done))
+    return tally.clips + int(sum(under_way))
+
+
+def _rate(count: int, seconds: float) -> float:
+    return count / seconds if seconds else 0.0
+
+
+def _waits_for(tally: Tally) -> str | None:
+    return None if tally.clips or tally.read_shards else "Ray and the models to start"

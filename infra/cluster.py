@@ -4,6 +4,10 @@ Knows Ray's start-up and shutdown, and which resources there are; nothing of the
 """
 
 import os
+import secrets
+import signal
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,23 +35,32 @@ def ray_session(cluster: ClusterConfig) -> Iterator[Resources]:
     Raises:
         Problem: the cluster cannot be reached or has no CPU.
     """
+    _prepare_environment(cluster)
     import ray  # costs half a second, and a run with nothing to do needs none of it
 
     ours = not ray.is_initialized()
-    if ours:
-        _start(cluster)
     try:
+        if ours:
+            with _signals_kept():
+                _start(cluster)
         yield _resources(cluster)
     finally:
         if ours:
             ray.shutdown()
 
 
+def _prepare_environment(cluster: ClusterConfig) -> None:
+    """Ray reads its variables when it is imported; what the user set stays."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if not cluster.address and "RAY_AUTH_MODE" not in os.environ and "ray" not in sys.modules:
+        os.environ["RAY_AUTH_MODE"] = "token"  # only this process and its children may use its cluster
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # else Ray keeps one for ever, in ~/.ray/auth_token
+
+
 def _start(cluster: ClusterConfig) -> None:
     import ray
 
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     local: dict[str, Any] = {
         "num_cpus": cluster.cpus,
         "num_gpus": cluster.gpus,
@@ -57,7 +70,21 @@ def _start(cluster: ClusterConfig) -> None:
     try:
         ray.init(address=cluster.address or "local", log_to_driver=False, **({} if cluster.address else local))
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise Problem(f"cluster.address {cluster.address or 'local'}: {error}; start Ray there, or leave the address out") from error
+        cause = str(error).strip().partition("\n")[0]
+        raise Problem(f"cluster.address {cluster.address or 'local'}: {cause}; start Ray there, or leave the address out") from error
+
+
+@contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Ray's own handler of SIGTERM exits at once with 1; whoever started the run decides what it means."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _resources(cluster: ClusterConfig) -> Resources:

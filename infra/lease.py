@@ -26,7 +26,7 @@ from infra.problem import Problem
 
 HEARTBEAT_S = 10.0
 STALE_S = 60.0
-TRIES = 20                   # takeovers lost in a row before giving up
+TRIES = 20  # takeovers lost in a row before giving up
 
 
 class LeaseLost(Problem):
@@ -41,11 +41,11 @@ class Holder:
     host: str
     pid: int
     user: str
-    started_at: str          # ISO 8601, UTC, by the holder's clock
+    started_at: str  # ISO 8601, UTC, by the holder's clock
     heartbeat_at: str
-    machine: str             # boot and process namespace: only there does the pid mean anything; empty where unknown
-    process: str             # start time of the process, in ticks since boot
-    token: str               # makes this lease unlike any other
+    machine: str  # boot and process namespace: only there does the pid mean anything; empty where unknown
+    process: str  # start time of the process, in ticks since boot
+    token: str  # makes this lease unlike any other
 
 
 class Lease:

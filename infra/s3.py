@@ -20,10 +20,10 @@ from infra.s3_error import Refused
 from infra.s3_request import request, submit
 from infra.store import Cause, NotFound, ObjectInfo, StorageError, Versioned, Write, is_pattern, matches
 
-PART_BYTES = 16 << 20        # of a multipart upload: 10,000 parts make 160 GB
-STREAM = (8 << 20, 3, 2)     # bytes of a block, blocks held, blocks fetched ahead
+PART_BYTES = 16 << 20  # of a multipart upload: 10,000 parts make 160 GB
+STREAM = (8 << 20, 3, 2)  # bytes of a block, blocks held, blocks fetched ahead
 SEEKABLE = (2 << 20, 8, 1)
-DELETE_KEYS = 1000           # S3's limit per request
+DELETE_KEYS = 1000  # S3's limit per request
 
 
 def normal(uri: str) -> str:
@@ -187,9 +187,7 @@ class _Blocks(io.RawIOBase):
     def _fetch(self, index: int) -> "Future[dict[str, Any]]":
         start = index * self._block_bytes
         end = min(start + self._block_bytes, self._found.size_bytes)
-        return submit(
-            self._found.uri, "get_object", **_where(self._found.uri), Range=f"bytes={start}-{end - 1}", IfMatch=f'"{self._found.etag}"'
-        )
+        return submit(self._found.uri, "get_object", **_where(self._found.uri), Range=f"bytes={start}-{end - 1}", IfMatch=f'"{self._found.etag}"')
 
 
 class _Upload(io.RawIOBase):

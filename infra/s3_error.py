@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from aiohttp import ClientError as HttpError
-from botocore import exceptions as boto  # type: ignore[import-untyped]
-from botocore.parsers import ResponseParserError  # type: ignore[import-untyped]
+from botocore import exceptions as boto
+from botocore.parsers import ResponseParserError
 
 from infra.store import Cause, NotFound, StorageError
 

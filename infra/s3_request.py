@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-import s3fs  # type: ignore[import-untyped]
+import s3fs
 
 from infra.s3_error import told
 from infra.store import Cause
@@ -34,8 +34,8 @@ class Retry:
     """How long a request is tried: throttling, server errors, resets and timeouts are waited out, with jitter."""
 
     budget_s: float = 120.0
-    unreachable_s: float = 8.0    # for an endpoint that this process never reached: likely a wrong address
-    pause_s: float = 0.2          # doubled every time
+    unreachable_s: float = 8.0  # for an endpoint that this process never reached: likely a wrong address
+    pause_s: float = 0.2  # doubled every time
     longest_pause_s: float = 10.0
 
 

@@ -4,15 +4,29 @@ Knows the names, defaults and limits of every setting and nothing of where they 
 """
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic_core import PydanticKnownError
+
+
+def _no_truth(value: Any) -> Any:
+    """`fps: yes` is a slip, not 1."""
+    if isinstance(value, bool):
+        raise PydanticKnownError("float_type")
+    return value
+
+
+Real = Annotated[float, BeforeValidator(_no_truth)]
+Whole = Annotated[int, BeforeValidator(_no_truth)]
+PositiveReal = Annotated[Real, Field(gt=0)]
+PositiveWhole = Annotated[Whole, Field(gt=0)]
 
 
 class Settings(BaseModel):
-    """Base of every section: unknown fields are errors, values never change after validation."""
+    """Base of every section: unknown fields are errors, numbers are finite, values never change after validation."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class SourceKind(StrEnum):
@@ -32,50 +46,53 @@ class SourceConfig(Settings):
     annotations: str | None = Field(None, description="kinetics: CSV with label,youtube_id,time_start,time_end,split")
     replacements: str | None = Field(None, description="kinetics: archive whose members replace those of the same name")
     recursive: bool = Field(True, description="files: look into sub-folders")
-    shard_files: PositiveInt = Field(64, description="files, manifest: how many videos form one shard")
+    shard_files: PositiveWhole = Field(64, description="files, manifest: how many videos form one shard")
 
 
 class DecodeConfig(Settings):
     """Which frames are looked at."""
 
-    fps: PositiveFloat = Field(1.0, description="frames per second looked at, from the clip's first frame")
-    clip_s: PositiveFloat = Field(10.0, description="files, manifest: seconds per clip of a longer video")
+    fps: PositiveReal = Field(1.0, description="frames per second looked at, from the clip's first frame")
+    clip_s: PositiveReal = Field(10.0, description="files, manifest: seconds per clip of a longer video")
 
 
 class LimitsConfig(Settings):
     """What one input may cost before it becomes a failure, and how many may fail."""
 
-    max_failed: Annotated[float, Field(ge=0)] = Field(
+    max_failed: Annotated[Real, Field(ge=0)] = Field(
         0.1, description="failures allowed: below 1 a share of the clips (of at least 100), else a count; more stop the run with exit 1"
     )
-    max_pixels: PositiveInt = Field(33_177_600, description="pixels of one frame (default 7680x4320)")
-    max_frames: PositiveInt = Field(10_000, description="frames looked at in one clip")
-    max_duration_s: PositiveFloat = Field(86_400.0, description="seconds of one video")
-    max_bytes: PositiveInt = Field(2 << 30, description="bytes of one archive member, or of one video's part that a clip needs")
-    clip_timeout_s: PositiveFloat = Field(300.0, description="seconds of decoding one clip")
+    max_pixels: PositiveWhole = Field(33_177_600, description="pixels of one frame (default 7680x4320)")
+    max_frames: PositiveWhole = Field(10_000, description="frames looked at in one clip")
+    max_duration_s: PositiveReal = Field(86_400.0, description="seconds of one video")
+    max_bytes: PositiveWhole = Field(2 << 30, description="bytes of one archive member, or of one video's part that a clip needs")
+    clip_timeout_s: PositiveReal = Field(300.0, description="seconds of decoding one clip")
 
 
 class ClusterConfig(Settings):
     """Where the work runs."""
 
     address: str | None = Field(None, description="Ray cluster to join (ray://host:10001 or auto); none starts one here")
-    cpus: PositiveInt | None = Field(None, description="CPU cores to use of this machine; all by default")
-    gpus: Annotated[int, Field(ge=0)] | None = Field(None, description="GPUs to use; all by default, 0 for none")
+    cpus: PositiveWhole | None = Field(None, description="CPU cores to use of this machine; all by default")
+    gpus: Annotated[Whole, Field(ge=0)] | None = Field(None, description="GPUs to use; all by default, 0 for none")
 
 
 class UserModel(Settings):
     """A model of the user's own, named in `embed` or `tag` like a built-in one."""
 
-    name: str = Field(description="name for `embed` and `tag`, and of the output folder", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    factory: str = Field(description='"package.module:callable" that returns a torch.nn.Module', pattern=r"^[\w.]+:\w+$")
+    name: str = Field(
+        description="a name of letters, digits and . _ -, for `embed`, `tag` and the output",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+    )
+    factory: str = Field(description='"package.module:callable", whose callable returns a torch.nn.Module', pattern=r"^[\w.]+:\w+$")
     weights: str = Field(description="package:NAME/FILE, file:, s3: or https: address of safetensors or pth weights")
-    sha256: str = Field(description="digest of the weights file, 64 hex digits", pattern=r"^[0-9a-f]{64}$")
+    sha256: str = Field(description="64 hex digits in lower case, as sha256sum prints for the weights file", pattern=r"^[0-9a-f]{64}$")
     task: list[str] = Field(["embed"], description="embed, tag or both: what the module's forward returns")
     labels: str | None = Field(None, description="tag: file with one label a line")
-    resize: PositiveInt = Field(256, description="pixels of the shorter side after resizing")
-    crop: PositiveInt = Field(224, description="pixels of the centre crop's side")
-    mean: tuple[float, float, float] = Field((123.675, 116.28, 103.53), description="RGB mean subtracted, 0..255")
-    std: tuple[float, float, float] = Field((58.395, 57.12, 57.375), description="RGB divisor, 0..255")
+    resize: PositiveWhole = Field(256, description="pixels of the shorter side after resizing")
+    crop: PositiveWhole = Field(224, description="pixels of the centre crop's side")
+    mean: tuple[Real, Real, Real] = Field((123.675, 116.28, 103.53), description="RGB mean subtracted, 0..255")
+    std: tuple[Real, Real, Real] = Field((58.395, 57.12, 57.375), description="RGB divisor, 0..255")
     licence: str = Field("unknown", description="licence of the weights")
 
 
@@ -92,3 +109,9 @@ class RunConfig(Settings):
     models: list[UserModel] = Field([], description="models of your own")
     limits: LimitsConfig = LimitsConfig()
     cluster: ClusterConfig = ClusterConfig()
+
+    @model_validator(mode="after")
+    def _asks_for_something(self) -> Self:
+        if not self.embed and not self.tag:
+            raise ValueError("embed and tag are both empty; name a model in one of them (`vidmill models` lists them)")
+        return self

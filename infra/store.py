@@ -18,9 +18,9 @@ Write = Callable[[BinaryIO], object]
 class ObjectInfo:
     """One file or object."""
 
-    uri: str                 # absolute path, or s3://bucket/key
+    uri: str  # absolute path, or s3://bucket/key
     size_bytes: int
-    etag: str                # changes when the content does: S3's ETag, or size and mtime of a file
+    etag: str  # changes when the content does: S3's ETag, or size and mtime of a file
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +28,8 @@ class Versioned:
     """A small object, and what `replace_if` and `delete_if` compare."""
 
     data: bytes
-    version: str             # S3's ETag, or a digest of the content of a file
-    age_s: float             # since it was written, by the store's own clock where it tells the time
+    version: str  # S3's ETag, or a digest of the content of a file
+    age_s: float  # since it was written, by the store's own clock where it tells the time
 
 
 class Cause(StrEnum):

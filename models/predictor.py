@@ -7,7 +7,6 @@ only on the frames of the same call. Knows torch and one spec and nothing of cli
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,31 +14,11 @@ from torch import Tensor
 
 from models.network import build, fastest
 from models.output import ModelOutput
+from models.prediction import ModelError, ModelMemoryError, Prediction
 from models.spec import FrameInput, ModelSpec
 
 CPU_BATCH = 5  # measured: from 7 frames on activations pass 32 MB, malloc maps them anew for every layer, and a frame costs 20 % more
 GPU_BATCH = 256
-
-
-class ModelError(ValueError):
-    """A network does something else than its spec says; the message names the model and the fix."""
-
-
-class ModelMemoryError(ModelError):
-    """Not even one frame fits into the device's memory."""
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """What a model found in some frames; a part the model does not have is None."""
-
-    embedding: np.ndarray | None  # float32 [N, D]
-    probabilities: np.ndarray | None  # float32 [N, K], each row sums to 1
-
-    def rows(self, start: int, end: int) -> "Prediction":
-        """The part for frames start..end, the end exclusive."""
-        parts = (self.embedding, self.probabilities)
-        return Prediction(*(None if part is None else part[start:end] for part in parts))
 
 
 class Predictor:

@@ -17,8 +17,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
+from infra import storage
 from infra.problem import Problem
 from models.spec import ModelSpec
 
@@ -190,14 +191,13 @@ def _remote_chunks(uri: str) -> Iterator[bytes]:
         raise Problem(f"weights {uri}: cannot be fetched: {cause}; check the address, the network and the credentials, then run again") from error
 
 
-def _open_remote(uri: str) -> Any:
-    if uri.startswith("https:"):
-        from urllib.request import urlopen  # here, because a plan needs neither
+def _open_remote(uri: str) -> IO[bytes]:
+    if uri.startswith("s3:"):
+        return storage.open_stream(uri)
+    from urllib.request import urlopen  # here, because a plan needs none
 
-        return urlopen(uri, timeout=SILENCE_S)
-    import fsspec
-
-    return fsspec.open(uri, "rb").open()
+    response: IO[bytes] = urlopen(uri, timeout=SILENCE_S)
+    return response
 
 
 def load_state(path: Path) -> dict[str, "Tensor"]:

@@ -56,11 +56,11 @@ class ClipInfo:
     """What the container and the packets say of a clip; measured, not taken from a header that may lie."""
 
     duration_s: float
-    fps: float | None        # average, None where the container does not tell
-    width: int               # pixels as shown, after rotation
+    fps: float | None  # average, None where the container does not tell
+    width: int  # pixels as shown, after rotation
     height: int
     codec: str
-    frames: int | None       # source frames of the clip; None where counting would read past the last sample
+    frames: int | None  # source frames of the clip; None where counting would read past the last sample
     has_audio: bool
 
 
@@ -68,5 +68,5 @@ class ClipInfo:
 class Frame:
     """One sampled frame."""
 
-    rgb: np.ndarray          # uint8 [H, W, 3], upright
-    time_s: float            # from the clip's first frame, by PTS
+    rgb: np.ndarray  # uint8 [H, W, 3], upright
+    time_s: float  # from the clip's first frame, by PTS

@@ -31,17 +31,17 @@ class Failure:
 class EncodedClip:
     """One clip before decoding: its bytes, or where to seek for them."""
 
-    key: str                 # clip_id, or the member where none could be formed
+    key: str  # clip_id, or the member where none could be formed
     video_id: str
-    uri: str                 # <source uri>, or <archive uri>!<member>
+    uri: str  # <source uri>, or <archive uri>!<member>
     source_etag: str
-    size_bytes: int          # of the member or video
-    start_s: float           # on the video's own time line
-    end_s: float | None      # None: the clip ends where the video does
-    window: Window | None = None       # the part of the video to decode; None: all of it
-    data: bytes | None = None          # None: read from `uri`
+    size_bytes: int  # of the member or video
+    start_s: float  # on the video's own time line
+    end_s: float | None  # None: the clip ends where the video does
+    window: Window | None = None  # the part of the video to decode; None: all of it
+    data: bytes | None = None  # None: read from `uri`
     label: str | None = None
-    failure: Failure | None = None     # known bad before decoding
+    failure: Failure | None = None  # known bad before decoding
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Parcel:
     """Some clips of one shard, sized to travel; the last parcel of a shard says how many clips it had."""
 
     shard: str
-    features: tuple[Feature, ...]        # what the shard lacks
+    features: tuple[Feature, ...]  # what the shard lacks
     clips: tuple[EncodedClip, ...] = ()
     end: "ShardEnd | None" = None
 
@@ -58,8 +58,8 @@ class Parcel:
 class ShardEnd:
     """A shard was read to its end, or could not be."""
 
-    sent: int                # clips sent on to be computed
-    known: int               # clips that earlier runs had finished
+    sent: int  # clips sent on to be computed
+    known: int  # clips that earlier runs had finished
     problem: str | None = None
 
 
@@ -71,8 +71,8 @@ class Outcome:
     clips: int
     failures: tuple[Failure, ...]
     end: ShardEnd | None
-    problem: str | None                  # the store is in trouble: the shard cannot become whole in this run
-    fatal: str | None = None             # no clip can succeed: a model cannot be built
+    problem: str | None  # the store is in trouble: the shard cannot become whole in this run
+    fatal: str | None = None  # no clip can succeed: a model cannot be built
 
 
 def failed_clip(error: ClipError, *, uri: str, etag: str, size_bytes: int, clip_id: str | None = None) -> EncodedClip:

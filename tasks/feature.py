@@ -9,6 +9,7 @@ Knows specs and settings; opens nothing.
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from itertools import count
 from typing import Literal
@@ -21,6 +22,8 @@ Table = Literal["clips", "embeddings", "tags"]
 
 # Raised by hand when the code that makes a table's values changes them.
 STAGE_VERSION: dict[Table, int] = {"clips": 1, "embeddings": 1, "tags": 1}
+
+_NUMBER = re.compile(r"\d+(e\d+)?[df]?")  # what java.lang.Double.parseDouble accepts of hex digits
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +48,12 @@ class Feature:
 def version_of(*, parts: object) -> str:
     """First 8 hex digits of the SHA-256 of `parts` as canonical JSON.
 
-    Readers guess types of hive partitions, so a version of digits only would come back as an integer;
+    Readers guess types of hive partitions, so digits only would come back as an integer, and 12345e67 or 1234567d as a float in Spark;
     such a hash is drawn again.
     """
     text = json.dumps(parts, sort_keys=True, default=str)
     digests = (hashlib.sha256(f"{text}{n or ''}".encode()).hexdigest()[:8] for n in count())
-    return next(digest for digest in digests if not digest.isdecimal())
+    return next(digest for digest in digests if not _NUMBER.fullmatch(digest))
 
 
 def model_specs(config: RunConfig) -> tuple[ModelSpec, ...]:

@@ -13,7 +13,7 @@ from isal import igzip_lib, isal_zlib
 from tasks.clip import FailureKind
 
 READ_BYTES = 1 << 18
-INFLATED_BYTES = 1 << 18     # most that one call gives, whatever the ratio
+INFLATED_BYTES = 1 << 18  # most that one call gives, whatever the ratio
 MAX_NAME_BYTES = 1 << 16
 
 _BAD_DEFLATE = cast(type[Exception], igzip_lib.IsalError)  # its stub declares an instance

@@ -10,13 +10,13 @@ import io
 from collections.abc import Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
-from models.predictor import ModelError, ModelMemoryError, Prediction, Predictor
 
 from infra import storage
 from infra.settings import RunConfig
+from models.prediction import ModelError, ModelMemoryError, Prediction
 from models.prepare import prepare
 from models.spec import Geometry, ModelSpec
 from tasks.clip import ClipError, ClipInfo, FailureKind, Frame
@@ -24,17 +24,20 @@ from tasks.decode import open_clip
 from tasks.encoded import EncodedClip, Failure
 from tasks.read import as_clip_error
 
+if TYPE_CHECKING:
+    from models.predictor import Predictor
+
 
 @dataclass(frozen=True, slots=True)
 class DecodedClip:
     """A clip as the models see it."""
 
-    clip: EncodedClip                          # without its bytes
-    info: ClipInfo | None                      # None: failed
-    squares: tuple[np.ndarray, ...] = ()       # per geometry, uint8 [T, S, S, 3]
-    time_s: np.ndarray | None = None           # float32 [T], from the clip's first frame, by PTS
+    clip: EncodedClip  # without its bytes
+    info: ClipInfo | None  # None: failed
+    squares: tuple[np.ndarray, ...] = ()  # per geometry, uint8 [T, S, S, 3]
+    time_s: np.ndarray | None = None  # float32 [T], from the clip's first frame, by PTS
     failure: Failure | None = None
-    problem: str | None = None                 # the store is in trouble: neither row nor failure, to be tried by another run
+    problem: str | None = None  # the store is in trouble: neither row nor failure, to be tried by another run
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,7 @@ class InferredClip:
     """A clip with everything that was asked of it."""
 
     decoded: DecodedClip
-    predictions: tuple[tuple[str, Prediction], ...]   # by model name
+    predictions: tuple[tuple[str, Prediction], ...]  # by model name
     failures: tuple[Failure, ...]
 
 
@@ -95,6 +98,8 @@ class Models:
     """Every model of a run, loaded once; runs those asked for over decoded clips."""
 
     def __init__(self, specs: Sequence[ModelSpec]) -> None:
+        from models.predictor import Predictor  # torch, which only the processes that infer need
+
         self.predictors = tuple(Predictor(spec) for spec in specs)
         self.geometries = geometries_of(specs)
 
@@ -110,13 +115,13 @@ class Models:
         found = iter(zip(*by_model, strict=True) if by_model else [()] * len(good))
         return [_inferred(clip, predictors, next(found)) if clip.info else _failed(clip) for clip in clips]
 
-    def _predict(self, predictor: Predictor, clips: Sequence[DecodedClip]) -> list[Prediction | Failure]:
+    def _predict(self, predictor: "Predictor", clips: Sequence[DecodedClip]) -> list[Prediction | Failure]:
         which = self.geometries.index(predictor.spec.input.geometry)
         if predictor.device.type == "cpu" or len(clips) < 2:
             return [_guarded(predictor, clip, which) for clip in clips]
         try:
             together = predictor.predict(np.concatenate([clip.squares[which] for clip in clips]))
-        except ModelError:
+        except Exception:  # whatever a user's network raises; one by one tells which clip it is
             return [_guarded(predictor, clip, which) for clip in clips]
         ends = np.cumsum([len(clip.squares[which]) for clip in clips])
         return [together.rows(end - len(clip.squares[which]), end) for clip, end in zip(clips, ends, strict=True)]
@@ -126,17 +131,20 @@ def _failed(clip: DecodedClip) -> InferredClip:
     return InferredClip(clip, (), (clip.failure,) if clip.failure else ())
 
 
-def _inferred(clip: DecodedClip, predictors: Sequence[Predictor], outcomes: Sequence[Prediction | Failure]) -> InferredClip:
+def _inferred(clip: DecodedClip, predictors: "Sequence[Predictor]", outcomes: Sequence[Prediction | Failure]) -> InferredClip:
     values = tuple((p.spec.name, o) for p, o in zip(predictors, outcomes, strict=True) if isinstance(o, Prediction))
     return InferredClip(clip, values, tuple(o for o in outcomes if isinstance(o, Failure)))
 
 
-def _guarded(predictor: Predictor, clip: DecodedClip, which: int) -> Prediction | Failure:
+def _guarded(predictor: "Predictor", clip: DecodedClip, which: int) -> Prediction | Failure:
     try:
         return predictor.predict(clip.squares[which])
     except ModelError as error:
         kind = FailureKind.OOM if isinstance(error, ModelMemoryError) else FailureKind.MODEL
         return _failure(clip.clip, predictor.spec.name, kind, str(error))
+    except Exception as error:  # a user's network may raise anything, and must not take the other clips with it
+        message = f"model {predictor.spec.name}: {type(error).__name__}: {error}; correct {predictor.spec.factory}"
+        return _failure(clip.clip, predictor.spec.name, FailureKind.MODEL, message)
 
 
 def _failure(clip: EncodedClip, stage: str, kind: FailureKind, message: str) -> Failure:

@@ -56,7 +56,7 @@ def read_annotations(source: SourceFile | None) -> Labels:
     """Read a Kinetics annotations CSV: label,youtube_id,time_start,time_end,split[,is_cc]; the test split has no label.
 
     Raises:
-        Problem: not a CSV, or a column is missing.
+        Problem: not a CSV, a column is missing, or a time is no whole number of seconds.
     """
     if source is None:
         return Labels(pa.table({name: pa.array([], pa.string()) for name in ("clip_id", "label", "split")}))
@@ -64,9 +64,22 @@ def read_annotations(source: SourceFile | None) -> Labels:
     missing = [name for name in ID_COLUMNS if name not in table.column_names]
     if missing:
         raise Problem(f"source.annotations {source.uri}: column {missing[0]} is missing; its columns are {', '.join(table.column_names)}")
-    starts, ends = (pc.utf8_lpad(pc.cast(pc.cast(table[name], pa.float64()), pa.int64()).cast(pa.string()), 6, "0") for name in ID_COLUMNS[1:])
+    starts, ends = (_padded(table[name], f"source.annotations {source.uri}: {name}") for name in ID_COLUMNS[1:])
     clip_ids = pc.binary_join_element_wise(table["youtube_id"], starts, ends, "_")
-    return Labels(pa.table({"clip_id": clip_ids, "label": _column(table, "label"), "split": _column(table, "split")}))
+    found = pa.table({"clip_id": clip_ids, "label": _column(table, "label"), "split": _column(table, "split")})
+    first = found.group_by("clip_id", use_threads=False).aggregate([("label", "first"), ("split", "first")])
+    return Labels(first.rename_columns(["clip_id", "label", "split"]))
+
+
+def _padded(times: pa.ChunkedArray, where: str) -> pa.ChunkedArray:
+    """Seconds as a Kinetics name has them: six digits."""
+    try:
+        seconds = pc.cast(pc.cast(times, pa.float64()), pa.int64())
+    except pa.ArrowInvalid as error:
+        raise Problem(f"{where} is not whole seconds ({error}); correct the table") from error
+    if seconds.null_count:
+        raise Problem(f"{where} is empty in {seconds.null_count} rows; fill them or take the rows out")
+    return pc.utf8_lpad(seconds.cast(pa.string()), 6, "0")
 
 
 def _read_csv(uri: str) -> pa.Table:

@@ -17,9 +17,15 @@ from tasks.source import Corpus, Membership
 from tasks.staging import wip
 
 
-def read_members(output: str, root: str) -> dict[str, Membership]:
-    """Shard and etag of every video that has one, by name relative to the source's root."""
-    found = _noted(output)
+def read_members(output: str, root: str, *, corpus: str) -> dict[str, Membership]:
+    """Shard and etag of every video that has one, by name relative to the source's root.
+
+    Args:
+        output: what is published there is believed.
+        root: of the source.
+        corpus: its identity; a note of another one is not heeded, so an unfinished run on a wrong source leaves no trace.
+    """
+    found = _noted(output, corpus)
     for folder, column in ((FAILURES_FOLDER, "member"), ("clips", "uri")):
         for shard, uri, etag in _published(output, folder, column):
             found[storage.relative(uri, root)] = Membership(shard, uri, etag)
@@ -29,7 +35,7 @@ def read_members(output: str, root: str) -> dict[str, Membership]:
 def note_members(output: str, corpus: Corpus) -> None:
     """Write down who belongs where before work starts, so that a killed run continues with the same shards."""
     members = {file.name: asdict(Membership(shard.name, file.uri, file.etag)) for shard in corpus.shards for file in shard.files}
-    storage.write_bytes(_note(output), json.dumps(members).encode())
+    storage.write_bytes(_note(output), json.dumps({"corpus": corpus.identity, "members": members}).encode())
 
 
 def _published(output: str, folder: str, column: str) -> Iterator[tuple[str, str, str]]:
@@ -42,12 +48,12 @@ def _published(output: str, folder: str, column: str) -> Iterator[tuple[str, str
                 yield from ((shard, uri, etag) for uri, etag in pairs)
 
 
-def _noted(output: str) -> dict[str, Membership]:
+def _noted(output: str, corpus: str) -> dict[str, Membership]:
     try:
         noted = json.loads(storage.read_bytes(_note(output)))
     except (storage.NotFound, ValueError):
         return {}
-    return {name: Membership(**member) for name, member in noted.items()}
+    return {name: Membership(**member) for name, member in noted["members"].items()} if noted["corpus"] == corpus else {}
 
 
 def _note(output: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 class FeatureOutcome:
     """One feature over the whole corpus."""
 
-    feature: str             # its folder
+    feature: str  # its folder
     rows: int
     failed: int
     files: int

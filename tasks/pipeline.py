@@ -1,13 +1,12 @@
 """The pipeline: shards with work in, published shards out, through one Ray Dataset.
 
-The driver keeps counts per shard, never clips: when as many outcomes as clips have come back, the shard is published by a
-Ray task, beside the clips that are still under way.
+The driver keeps counts per shard, never clips: when as many outcomes as clips have come back, the shard is published.
 """
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
-import ray
 import ray.data
 
 from infra.cluster import Resources
@@ -19,13 +18,14 @@ from tasks.encoded import Failure, Outcome
 from tasks.feature import model_specs
 from tasks.publish import HoleError, PublishContext, PublishedShard, publish_shard
 from tasks.shardwork import ShardWork
-from tasks.stage import TASK_RETRIES, Stage, apply, pack, unpack
+from tasks.stage import Stage, apply, pack, unpack
 from tasks.tally import Tally, allowed_failures
 from tasks.workers import ClipWorker, DecodeWorker, InferWorker, read_parcels
 
 # Two cores must hold two clip workers and a reader, or nothing moves (ray-project/ray#44687).
 WORKER_CPUS = 0.9
 READER_CPUS = 0.1
+PUBLISH_THREADS = 4
 
 
 def stages(config: RunConfig, models: tuple[ModelSpec, ...], run_id: str, found: Resources) -> tuple[Stage, ...]:
@@ -46,7 +46,8 @@ def dataset_of(work: Sequence[ShardWork], steps: Sequence[Stage]) -> "ray.data.D
     context = ray.data.DataContext.get_current()
     context.target_max_block_size = 1  # every packed row is a block of its own
     context.enable_progress_bars = False
-    dataset: ray.data.Dataset = ray.data.from_arrow([pack(shard) for shard in work])
+    # Not from_arrow: that runs a task per block to learn what is known here already.
+    dataset: ray.data.Dataset = ray.data.from_blocks([pack(shard) for shard in work])
     for stage in steps:
         dataset = apply(dataset, stage)
     return dataset
@@ -93,16 +94,18 @@ def process(run: Run, found: Resources) -> Tally:
 
 
 class _Publisher:
-    """Counts outcomes and publishes each shard once its last clip is in."""
+    """Counts outcomes and publishes each shard once its last clip is in, beside the clips that are still under way.
+
+    In threads of the driver: a shard's rows are some MB, and a process of its own would cost two seconds to start.
+    """
 
     def __init__(self, run: Run) -> None:
         self.run, self.tally = run, Tally()
         self.work = {work.shard.name: work for work in run.work}
-        self.waiting: list[ShardWork] = []         # complete, until the replacements are
+        self.waiting: list[ShardWork] = []  # complete, until the replacements are
         self.overlay = run.context.replacements and run.context.replacements.shard.name
-        self.pending: list[ray.ObjectRef[PublishedShard | str]] = []
-        self.context = ray.put(run.context)
-        self.publish = ray.remote(num_cpus=0, max_retries=TASK_RETRIES)(_publish)
+        self.threads = ThreadPoolExecutor(PUBLISH_THREADS, "publish")
+        self.pending: set[Future[PublishedShard]] = set()
 
     def take(self, outcome: Outcome) -> None:
         if outcome.fatal:
@@ -111,13 +114,14 @@ class _Publisher:
             self._complete(outcome.shard)
         for failure in outcome.failures:
             self.run.on_failure(failure)
-        self._collect(timeout_s=0)
+        self._collect({future for future in self.pending if future.done()})
         self.run.on_tally(self.tally)
         self._check_failures()
 
     def finish(self) -> None:
         """Let the open publications end."""
-        self._collect(timeout_s=None)
+        self._collect(self.pending)
+        self.threads.shutdown()
         self.run.on_tally(self.tally)
 
     def _complete(self, shard: str) -> None:
@@ -126,25 +130,18 @@ class _Publisher:
         else:
             self.waiting.append(self.work[shard])
         if self.overlay is None:
-            self.pending += [self.publish.remote(self.context, work) for work in self.waiting]
+            self.pending |= {self.threads.submit(publish_shard, self.run.context, work) for work in self.waiting}
             self.waiting.clear()
 
-    def _collect(self, *, timeout_s: float | None) -> None:
-        while self.pending:
-            ready, self.pending = ray.wait(self.pending, timeout=timeout_s)
-            if not ready:
-                return
-            for published in ray.get(ready):
-                (self.tally.problems if isinstance(published, str) else self.tally.published).append(published)
+    def _collect(self, ended: set[Future[PublishedShard]]) -> None:
+        self.pending = self.pending - ended
+        for future in ended:
+            try:
+                self.tally.published.append(future.result())
+            except (HoleError, StorageError) as error:
+                self.tally.problems.append(str(error))
 
     def _check_failures(self) -> None:
         allowed = allowed_failures(self.run.config.limits.max_failed, self.tally.clips + self.tally.known)
         if self.tally.failed > allowed:
             raise TooManyFailures(self.tally, allowed)
-
-
-def _publish(context: PublishContext, work: ShardWork) -> PublishedShard | str:
-    try:
-        return publish_shard(context, work)
-    except (HoleError, StorageError) as error:
-        return str(error)

@@ -1,6 +1,6 @@
 """The plan: what the configuration asks for, minus what is published and still holds. Opens no media, writes nothing.
 
-    shards of the source  x  features   -   visible files made from the same source, by the same version
+shards of the source  x  features   -   visible files made from the same source, by the same version
 """
 
 from collections.abc import Mapping
@@ -16,9 +16,11 @@ from tasks import manifest
 from tasks.feature import Feature, features_of, model_specs
 from tasks.labels import labels_etag
 from tasks.membership import read_members
-from tasks.published import FAILURES_FOLDER, Footer, footers, shards_in
+from tasks.published import FAILURES_FOLDER, Footer, footers, path_of, read_footer, shards_in
 from tasks.shardwork import ShardWork
-from tasks.source import LOOSE, Corpus, Shard, list_corpus
+from tasks.source import LOOSE, Corpus, Membership, Shard, identity_of, list_corpus
+
+Published = Mapping[Feature, Mapping[str, Footer]]  # footers by shard
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +31,7 @@ class RunPlan:
     corpus: Corpus
     features: tuple[Feature, ...]
     work: tuple[ShardWork, ...]
-    labels_etags: Mapping[str, str]                       # by shard
+    labels_etags: Mapping[str, str]  # by shard
 
     @property
     def done_shards(self) -> int:
@@ -47,13 +49,17 @@ def plan_run(config: RunConfig) -> RunPlan:
     for spec in model_specs(config):
         weights.check(spec)
     loose = config.source.kind in LOOSE
-    corpus = list_corpus(config, read_members(config.output, storage.root_of(config.source.uri)) if loose else {})
+    corpus = list_corpus(config, _members(config) if loose else {})
     published = {feature: footers(config.output, feature) for feature in features}
-    _refuse_another_corpus(config, corpus, published[features[0]])
+    _refuse_another_corpus(config, corpus, published)
     labels = {shard.name: labels_etag(corpus, shard) for shard in corpus.shards}
-    state = _Output(features, published, shards_in(config.output, FAILURES_FOLDER), labels)
-    work = tuple(found for shard in corpus.shards if (found := state.work_of(shard)).features)
-    return RunPlan(config, corpus, features, work, labels)
+    return RunPlan(config, corpus, features, _work(config, corpus, published, labels), labels)
+
+
+def work_left(plan: RunPlan) -> tuple[ShardWork, ...]:
+    """What the plan's corpus, as it was listed, lacks in the output as it is now."""
+    published = {feature: footers(plan.config.output, feature) for feature in plan.features}
+    return _work(plan.config, plan.corpus, published, plan.labels_etags)
 
 
 def overlay_work(plan: RunPlan) -> ShardWork | None:
@@ -71,12 +77,22 @@ def manifest_columns(config: RunConfig) -> pa.Schema:
     return manifest.columns_of(config.source.uri) if config.source.kind is SourceKind.MANIFEST else pa.schema([])
 
 
+def _members(config: RunConfig) -> Mapping[str, Membership]:
+    return read_members(config.output, storage.root_of(config.source.uri), corpus=identity_of(config.source))
+
+
+def _work(config: RunConfig, corpus: Corpus, published: Published, labels: Mapping[str, str]) -> tuple[ShardWork, ...]:
+    state = _Output(config.output, tuple(published), published, shards_in(config.output, FAILURES_FOLDER), labels)
+    return tuple(found for shard in corpus.shards if (found := state.work_of(shard)).features)
+
+
 @dataclass(frozen=True, slots=True)
 class _Output:
     """What the output holds, by feature and shard."""
 
+    output: str
     features: tuple[Feature, ...]
-    published: Mapping[Feature, Mapping[str, Footer]]
+    published: Published
     failures: set[str]
     labels: Mapping[str, str]
 
@@ -97,8 +113,12 @@ class _Output:
             wanted = (shard.etag, feature.version, self.labels[shard.name])
             return footer is not None and (footer.source_etag, footer.version, footer.labels_etag) == wanted
         if footer is None:
-            return clips is not None and clips.source_etag == shard.etag and not clips.rows
+            return clips is not None and clips.source_etag == shard.etag and (not clips.rows or feature.folder in self._empty(shard))
         return footer.source_etag == shard.etag
+
+    def _empty(self, shard: Shard) -> tuple[str, ...]:
+        failures = read_footer(path_of(self.output, FAILURES_FOLDER, shard.name)) if shard.name in self.failures else None
+        return failures.empty if failures and failures.source_etag == shard.etag else ()
 
     def _reusable(self, shard: Shard, clips: Footer | None) -> frozenset[str]:
         """Folders whose rows hold clip by clip: `clips` cut the same way, others made from the same state as `clips`."""
@@ -108,7 +128,8 @@ class _Output:
         return frozenset({"clips", *(feature.folder for feature in same)})
 
 
-def _refuse_another_corpus(config: RunConfig, corpus: Corpus, clips: Mapping[str, Footer]) -> None:
-    other = next((footer.corpus for footer in clips.values() if footer.corpus != corpus.identity), None)
+def _refuse_another_corpus(config: RunConfig, corpus: Corpus, published: Published) -> None:
+    found = (footer.corpus for shards in published.values() for footer in shards.values())
+    other = next((identity for identity in found if identity != corpus.identity), None)
     if other:
         raise Problem(f"output {config.output}: holds another corpus ({other}), not {corpus.identity}; choose another output or correct source.uri")

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from infra import storage
 from tasks.feature import Feature
 from tasks.labels import Labels, add_manifest_columns
-from tasks.published import FAILURES_FOLDER, Coverage, Footer, path_of, read_footer
+from tasks.published import FAILURES_FOLDER, Coverage, Footer, path_of, read_footer, read_rows
 from tasks.schema import CLIPS, FAILURES
 from tasks.shardwork import SOURCE_STAGES, RowFile, ShardWork, explains, failures_of, key_of, roster_of, row_files
 from tasks.staging import Roster, Staging
@@ -38,7 +38,7 @@ class PublishContext:
     run_id: str
     corpus: str
     labels: Labels
-    labels_etags: Mapping[str, str]      # by shard
+    labels_etags: Mapping[str, str]  # by shard
     replacements: ShardWork | None
 
 
@@ -50,7 +50,7 @@ class PublishedShard:
     planned: int
     rows: tuple[tuple[Feature, int], ...]
     failed: tuple[tuple[str, int], ...]  # failures by kind
-    written: tuple[str, ...]             # uris
+    written: tuple[str, ...]  # uris
 
 
 def publish_shard(context: PublishContext, work: ShardWork) -> PublishedShard:
@@ -74,11 +74,13 @@ class _Publication:
         self.members, self.replaced = _overlaid(context, roster)
         self.ignored = roster.ignored
         self.failures = _holding(failures_of(context.output, work) + _overlay_failures(context), self.members)
+        self.failures_uri = path_of(context.output, FAILURES_FOLDER, work.shard.name)
 
     def run(self) -> PublishedShard:
         chosen = {feature: self._choose(feature) for feature in self.work.features}
         failures = self._unexplained_removed(chosen)
-        written = [self._publish_failures(failures), *(self._publish(feature, chosen[feature]) for feature in reversed(self.work.features))]
+        written = [self._publish_failures(failures, self._empty(chosen))]
+        written += [self._publish(feature, chosen[feature]) for feature in reversed(self.work.features)]
         Staging(self.context.output, self.work.shard.name).clear()
         kinds = Counter(str(failure["kind"]) for failure in failures)
         rows = tuple((feature, len(choice)) for feature, choice in chosen.items())
@@ -112,22 +114,28 @@ class _Publication:
         kept.update({(key_of(row)[0], str(row["stage"])): row for row in others})
         return [kept[key] for key in sorted(kept)]
 
-    def _publish_failures(self, failures: list[dict[str, object]]) -> str | None:
-        uri = path_of(self.context.output, FAILURES_FOLDER, self.work.shard.name)
+    def _empty(self, chosen: Mapping[Feature, Mapping[str, int]]) -> tuple[str, ...]:
+        """Folders that get no file of this shard: a table without rows has no vector size to tell."""
+        before = read_footer(self.failures_uri) if storage.exists(self.failures_uri) else None
+        still = set(before.empty) if before and before.source_etag == self.work.shard.etag else set()
+        still -= {feature.folder for feature in chosen}
+        return tuple(sorted(still | {feature.folder for feature, choice in chosen.items() if not choice and feature.table != "clips"}))
+
+    def _publish_failures(self, failures: list[dict[str, object]], empty: tuple[str, ...]) -> str | None:
+        uri = self.failures_uri
         if not failures:
             storage.delete(uri)
             return None
         for failure in failures:
             failure["shard"] = self.work.shard.name
         rows = pa.Table.from_pylist(failures, FAILURES)
-        footer = self._footer(None, rows=len(failures), failed=len(failures))
+        footer = replace(self._footer(None, rows=len(failures), failed=len(failures)), empty=empty)
         return self._write_unless_same(uri, footer, rows)
 
     def _write_unless_same(self, uri: str, footer: Footer, rows: pa.Table) -> str | None:
-        if storage.exists(uri):
-            with storage.open_seekable(uri) as file:
-                if pq.ParquetFile(file).read().equals(rows) and _same(read_footer(uri), footer):
-                    return None
+        published = read_rows(uri)
+        if published is not None and published.equals(rows) and _same(read_footer(uri), footer):
+            return None
         _write(uri, footer, iter([rows]))
         return uri
 
@@ -170,7 +178,7 @@ class _Publication:
         rows = rows.set_column(rows.schema.get_field_index("shard"), "shard", shard)
         if feature.table != "clips":
             return rows
-        rows = self.context.labels.join(rows)
+        rows = self.context.labels.join(rows.select(CLIPS.names))
         return add_manifest_columns(rows, self.work.shard.files, self.context.labels.columns)
 
     def _footer(self, feature: Feature | None, *, rows: int, failed: int) -> Footer:
@@ -223,5 +231,3 @@ def _write(uri: str, footer: Footer, tables: Iterator[pa.Table]) -> None:
                 writer.write_table(table.cast(first.schema).replace_schema_metadata(schema.metadata))
 
     storage.publish(uri, write)
-
-

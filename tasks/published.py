@@ -27,9 +27,9 @@ FOOTER_THREADS = 32
 class Coverage:
     """How a shard's members meet the annotations."""
 
-    annotated: int = 0       # members that the annotations name
-    replaced: int = 0        # members taken from source.replacements
-    ignored: int = 0         # members that are no video and claim to be none
+    annotated: int = 0  # members that the annotations name
+    replaced: int = 0  # members taken from source.replacements
+    ignored: int = 0  # members that are no video and claim to be none
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +40,13 @@ class Footer:
     model: str
     version: str
     source_etag: str
-    labels_etag: str         # of the annotations or manifest joined into `clips`
+    labels_etag: str  # of the annotations or manifest joined into `clips`
     run_id: str
-    planned: int             # members of the shard that are clips, good or bad
-    failed: int              # of these, without a row in this table
+    planned: int  # members of the shard that are clips, good or bad
+    failed: int  # of these, without a row in this table
     rows: int = 0
     coverage: Coverage = Coverage()
+    empty: tuple[str, ...] = ()  # of the failures' file: folders that have no file of this shard, because no clip gave a row
 
     def metadata(self) -> dict[bytes, bytes]:
         """The footer's key-value pairs; values are text."""
@@ -61,6 +62,7 @@ class Footer:
             "planned": str(self.planned),
             "failed": str(self.failed),
             "coverage": json.dumps([self.coverage.annotated, self.coverage.replaced, self.coverage.ignored]),
+            "empty": json.dumps(self.empty),
         }
         return {f"vidmill.{key}".encode(): value.encode() for key, value in values.items()}
 
@@ -81,8 +83,8 @@ def read_footer(uri: str) -> Footer:
             meta = pq.read_metadata(file)
         values = {key.decode(): value.decode() for key, value in (meta.metadata or {}).items() if key.startswith(b"vidmill.")}
         return _footer(values, meta.num_rows)
-    except (pa.ArrowInvalid, KeyError, ValueError) as error:
-        raise Problem(f"{uri}: not a file that vidmill wrote, or damaged ({error}); move it away, it will be written anew") from error
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:  # Arrow says OSError of a damaged footer
+        raise Problem(f"{uri}: not a file that vidmill wrote, or damaged ({_line(error)}); move it away, it will be written anew") from error
 
 
 def _footer(values: Mapping[str, str], rows: int) -> Footer:
@@ -97,6 +99,7 @@ def _footer(values: Mapping[str, str], rows: int) -> Footer:
         failed=int(values["vidmill.failed"]),
         rows=rows,
         coverage=Coverage(*json.loads(values["vidmill.coverage"])),
+        empty=tuple(json.loads(values["vidmill.empty"])),
     )
 
 
@@ -114,9 +117,19 @@ def footers(output: str, feature: Feature) -> dict[str, Footer]:
 
 
 def read_rows(uri: str, columns: Iterable[str] | None = None) -> pa.Table | None:
-    """A Parquet file as a table, or None when there is none."""
+    """A published file as a table, or None when there is none.
+
+    Raises:
+        Problem: the file is damaged.
+    """
     try:
         with storage.open_seekable(uri) as file:
             return pq.ParquetFile(file).read(columns=list(columns) if columns else None)
     except storage.NotFound:
         return None
+    except (pa.ArrowException, OSError) as error:  # Arrow says OSError of damaged pages
+        raise Problem(f"{uri}: damaged ({_line(error)}); delete it and run again, only it will be computed") from error
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -80,7 +80,11 @@ class ShardReader:
                     videos.append(item)
             for video in videos:
                 uri = _member_uri(file, video.name)
-                yield EncodedClip(key, key, uri, video.digest, video.size_bytes, 0.0, None, data=video.data, label=label)
+                if key.endswith("/") or not key:
+                    error = ClipError(FailureKind.BAD_NAME, "has no key before its first dot; rename or remove it")
+                    yield failed_clip(error, uri=uri, etag=video.digest, size_bytes=video.size_bytes)
+                else:
+                    yield EncodedClip(key, key, uri, video.digest, video.size_bytes, 0.0, None, data=video.data, label=label)
 
     def _loose(self) -> Iterator[EncodedClip]:
         listed = _listed(self.config.output, self.work) if self.work.listed else {}

@@ -14,8 +14,9 @@ from infra import storage
 from tasks.feature import Feature
 from tasks.labels import read_annotations
 from tasks.outcome import FailureGroup, FeatureOutcome
-from tasks.plan import RunPlan
+from tasks.plan import RunPlan, work_left
 from tasks.published import FAILURES_FOLDER, Footer, footers, path_of, read_rows, shards_in
+from tasks.shardwork import key_of
 from tasks.tally import Tally, allowed_failures
 
 Status = Literal["running", "done", "nothing to do", "work left", "too many failures", "interrupted"]
@@ -27,12 +28,12 @@ EXAMPLES = 3  # failures of a kind that are shown in words
 class CorpusCoverage:
     """How the annotations and the corpus meet, over all published shards."""
 
-    annotated: int           # clips that the annotations name
-    present: int             # members of the corpus, good or bad
-    absent: int              # annotated, and nowhere in the published shards
-    unannotated: int         # members that the annotations do not name
-    replaced: int            # members taken from source.replacements
-    ignored: int             # other files in the archives
+    annotated: int  # clips that the annotations name
+    present: int  # members of the corpus, good or bad
+    absent: int  # annotated, and nowhere in the published shards
+    unannotated: int  # members that the annotations do not name
+    replaced: int  # members taken from source.replacements
+    ignored: int  # other files in the archives
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +44,13 @@ class RunSummary:
     name: str
     output: str
     status: Status
-    shards: int                                  # of the corpus
-    shards_published: int                        # by this run
-    clips: int                                   # computed by this run, good or bad
+    shards: int  # of the corpus
+    shards_published: int  # by this run
+    clips: int  # computed by this run, good or bad
     features: tuple[FeatureOutcome, ...]
-    failures: tuple[FailureGroup, ...]           # over the whole corpus, most frequent first
+    failures: tuple[FailureGroup, ...]  # over the whole corpus, most frequent first
     coverage: CorpusCoverage
-    problems: tuple[str, ...]                    # why shards are left
+    problems: tuple[str, ...]  # why shards are left
     elapsed_s: float
 
 
@@ -97,12 +98,13 @@ def summarize(plan: RunPlan, run_id: str, status: Status, tally: Tally, problems
     published = {f: {name: footer for name, footer in footers(output, f).items() if name in set(shards)} for f in plan.features}
     coverage = _coverage(published[plan.features[0]], read_annotations(plan.corpus.annotations).table.num_rows)
     failures = published_failures(output, shards)
-    left = [name for name in shards if name not in published[plan.features[0]]]
+    left = [work.shard.name for work in work_left(plan)] if status in ("done", "nothing to do") else []
+    failed = len({key_of(row)[0] for row in failures})
     allowed = allowed_failures(plan.config.limits.max_failed, coverage.present)
-    if status in ("done", "nothing to do") and left:
-        status, problems = "work left", [*problems, f"{len(left)} shards are not published, {left[0]} first; run again"]
-    elif status in ("done", "nothing to do") and len({row["member"] for row in failures}) > allowed:
-        status, problems = "too many failures", [*problems, f"{len(failures)} failures, and limits.max_failed allows {allowed}"]
+    if left:
+        status, problems = "work left", [*problems, f"{len(left)} shards are not whole, {left[0]} first; run again"]
+    elif status in ("done", "nothing to do") and failed > allowed:
+        status, problems = "too many failures", [*problems, f"{failed} clips failed, and limits.max_failed allows {allowed}"]
     return RunSummary(
         run_id=run_id,
         name=plan.config.name,

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from models.predictor import Prediction
 
+from models.prediction import Prediction
 from tasks.encoded import Failure
 from tasks.feature import Feature
 from tasks.infer import DecodedClip, InferredClip

@@ -19,7 +19,7 @@ from tasks.staging import Roster, Staging
 
 SOURCE_STAGES = ("read", "decode")  # a failure here leaves every feature without a row
 
-Key = tuple[str, str]               # (clip_id, or member where none could be formed; source_etag)
+Key = tuple[str, str]  # (clip_id, or member where none could be formed; source_etag)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +27,11 @@ class ShardWork:
     """One shard with work to do."""
 
     shard: Shard
-    features: tuple[Feature, ...]    # to be published
-    reusable: frozenset[str]         # folders whose published rows hold, clip by clip, by source_etag
-    listed: bool                     # the published clips and failures list every member of the shard as it was then
-    unchanged: bool                  # and it still is as it was
-    overlay: bool = False            # an archive of replacements: staged for other shards, not published itself
+    features: tuple[Feature, ...]  # to be published
+    reusable: frozenset[str]  # folders whose published rows hold, clip by clip, by source_etag
+    listed: bool  # the published clips and failures list every member of the shard as it was then
+    unchanged: bool  # and it still is as it was
+    overlay: bool = False  # an archive of replacements: staged for other shards, not published itself
 
     def wants(self, feature: Feature) -> bool:
         """Whether the feature is to be published."""
@@ -53,10 +53,14 @@ def published_clips(output: str, work: ShardWork, columns: tuple[str, ...] | Non
 
 
 def published_failures(output: str, work: ShardWork) -> list[dict[str, object]]:
-    """The shard's published failures that still hold, as rows of the failures table."""
-    rows = read_rows(path_of(output, FAILURES_FOLDER, work.shard.name)) if "clips" in work.reusable else None
-    stages = {*SOURCE_STAGES, *(feature.model for feature in work.features if feature.folder in work.reusable)}
-    return [row for row in rows.to_pylist() if row["stage"] in stages] if rows is not None else []
+    """The shard's published failures that still hold, as rows of the failures table.
+
+    Those of models that are not asked for explain what other features lack; those of models computed anew are found again.
+    """
+    rows = read_rows(path_of(output, FAILURES_FOLDER, work.shard.name))
+    anew = {feature.model for feature in work.features if not any(f"/model={feature.model}/" in folder for folder in work.reusable)}
+    ended = anew if "clips" in work.reusable else {*anew, *SOURCE_STAGES}
+    return [row for row in rows.to_pylist() if row["stage"] not in ended] if rows is not None else []
 
 
 def row_files(output: str, work: ShardWork, feature: Feature, columns: tuple[str, ...] | None = None) -> Iterator[RowFile]:
@@ -65,11 +69,11 @@ def row_files(output: str, work: ShardWork, feature: Feature, columns: tuple[str
     `columns` limits what is read, besides the keys.
     """
     if feature.folder in work.reusable:
-        rows = read_rows(path_of(output, feature.folder, work.shard.name), columns and ("clip_id", *columns))
+        rows = read_rows(path_of(output, feature.folder, work.shard.name), None if columns is None else ("clip_id", *columns))
         etags = published_etags(output, work)
         if rows is not None:
             yield RowFile(tuple((clip_id, etags.get(clip_id, "")) for clip_id in rows["clip_id"].to_pylist()), rows)
-    for rows in Staging(output, work.shard.name).tables(feature.folder, columns and ("clip_id", "source_etag", *columns)):
+    for rows in Staging(output, work.shard.name).tables(feature.folder, None if columns is None else ("clip_id", "source_etag", *columns)):
         keys = zip(rows["clip_id"].to_pylist(), rows["source_etag"].to_pylist(), strict=True)
         yield RowFile(tuple(keys), rows if feature.table == "clips" else rows.drop_columns(["source_etag"]))
 

@@ -22,15 +22,16 @@ VIDEO_SUFFIXES = frozenset(
     (".mp4", ".m4v", ".mov", ".3gp", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".m2v", ".ts", ".m2ts", ".mts", ".ogv", ".ogg", ".flv", ".wmv", ".asf")
 )
 LOOSE = (SourceKind.FILES, SourceKind.MANIFEST)
+NUMBERED = "shard-"
 
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
     """One object of the source: an archive or a loose video."""
 
-    name: str                # relative to the source's root; names the clips of a loose video
+    name: str  # relative to the source's root; names the clips of a loose video
     uri: str
-    etag: str                # empty: the manifest names it and it is not there
+    etag: str  # empty: the manifest names it and it is not there
     size_bytes: int
     columns: tuple[tuple[str, object], ...] = ()  # the manifest's other columns
 
@@ -41,7 +42,7 @@ class Shard:
 
     name: str
     files: tuple[SourceFile, ...]
-    etag: str                # changes when anything that the shard is made of changes
+    etag: str  # changes when anything that the shard is made of changes
 
     @property
     def size_bytes(self) -> int:
@@ -53,7 +54,7 @@ class Shard:
 class Corpus:
     """Everything `source` names."""
 
-    identity: str            # kind and root: two corpora never share an output
+    identity: str  # kind and root: two corpora never share an output
     shards: tuple[Shard, ...]
     annotations: SourceFile | None
     replacements: Shard | None
@@ -79,13 +80,18 @@ def list_corpus(config: RunConfig, members: Mapping[str, Membership]) -> Corpus:
         Problem: nothing there, nothing that fits, or two archives of one name.
     """
     source = config.source
-    identity = f"{source.kind} {storage.root_of(source.uri)}"
+    identity = identity_of(source)
     if source.kind in LOOSE:
         return Corpus(identity, _loose_shards(_loose_files(source), members, source.shard_files), None, None)
     replacements = _single(source.replacements, "source.replacements")
     annotations = _single(source.annotations, "source.annotations")
-    overlay = Shard(shard_name(replacements.name), (replacements,), replacements.etag) if replacements else None
+    overlay = Shard(f"_{shard_name(replacements.name)}", (replacements,), replacements.etag) if replacements else None  # no shard begins with `_`
     return Corpus(identity, _archive_shards(source, replacements), annotations, overlay)
+
+
+def identity_of(source: SourceConfig) -> str:
+    """Kind and root of the corpus."""
+    return f"{source.kind} {storage.root_of(source.uri)}"
 
 
 def shard_name(name: str) -> str:
@@ -93,7 +99,7 @@ def shard_name(name: str) -> str:
     for suffix in ARCHIVE_SUFFIXES:
         name = name.removesuffix(suffix)
     flat = name.replace("/", "--")
-    return f"shard{flat}" if flat.startswith(("_", ".")) else flat
+    return f"shard{flat}" if not flat or flat.startswith(("_", ".")) else flat
 
 
 def is_video(name: str) -> bool:
@@ -108,7 +114,7 @@ def digest_of(parts: Iterable[str]) -> str:
 
 def _archive_shards(source: SourceConfig, replacements: SourceFile | None) -> tuple[Shard, ...]:
     files = [file for file in _found(source) if replacements is None or file.uri != replacements.uri]
-    if source.uri.endswith("/") or len(files) > 1:
+    if [file.uri for file in files] != [storage.normal(source.uri)]:
         archives = [file for file in files if file.name.endswith(ARCHIVE_SUFFIXES)]
         files = archives if archives else _nothing_fits(source, files, "archive (.tar, .tar.gz, .tgz)")
     named = Counter(shard_name(file.name) for file in files)
@@ -121,9 +127,7 @@ def _archive_shards(source: SourceConfig, replacements: SourceFile | None) -> tu
 
 def _loose_files(source: SourceConfig) -> list[SourceFile]:
     if source.kind is SourceKind.MANIFEST:
-        return [
-            SourceFile(row.name, row.uri, row.etag, row.size_bytes, row.columns) for row in manifest.read(source.uri)
-        ]
+        return [SourceFile(row.name, row.uri, row.etag, row.size_bytes, row.columns) for row in manifest.read(source.uri)]
     found = _found(source)
     videos = [file for file in found if is_video(file.name)]
     return videos if videos else _nothing_fits(source, found, "video (.mp4, .mkv, .webm, .mov, .avi, ...)")
@@ -162,10 +166,11 @@ def _loose_shards(files: list[SourceFile], members: Mapping[str, Membership], sh
     for name, member in members.items():
         kept = listed.pop(name, None) or SourceFile(name, member.uri, member.etag, 0)
         shards.setdefault(member.shard, []).append(kept)
-    first = 1 + max((int(name.rpartition("-")[2]) for name in shards), default=-1)
+    numbers = (name.removeprefix(NUMBERED) for name in shards)
+    first = 1 + max((int(number) for number in numbers if number.isdecimal()), default=-1)
     fresh = sorted(listed.values(), key=lambda file: file.name)
     for index in range(0, len(fresh), shard_files):
-        shards[f"shard-{first + index // shard_files:05d}"] = fresh[index : index + shard_files]
+        shards[f"{NUMBERED}{first + index // shard_files:05d}"] = fresh[index : index + shard_files]
     return tuple(_loose_shard(name, shards[name]) for name in sorted(shards))
 
 

@@ -25,9 +25,9 @@ class Stage:
     """One step of every clip's way."""
 
     name: str
-    worker: Callable[..., Any]           # a generator function (tasks), or a class with __call__ (actors)
-    arguments: tuple[Any, ...] = ()      # of the function after the parcel, or of the class
-    workers: int | None = None           # actors; None runs tasks
+    worker: Callable[..., Any]  # a generator function (tasks), or a class with __call__ (actors)
+    arguments: tuple[Any, ...] = ()  # of the function after the parcel, or of the class
+    workers: int | None = None  # actors; None runs tasks
     cpus: float = 1.0
     gpus: float = 0.0
 

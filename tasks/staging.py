@@ -1,8 +1,8 @@
 """Staging: what workers have finished of a shard and nobody sees yet.
 
-    OUT/_wip/<shard>/<feature folder>/<any>.fragment     rows, with the etag of what they were made from
-    OUT/_wip/<shard>/failures/<any>.fragment
-    OUT/_wip/<shard>/roster-<shard etag>.fragment        every member of the shard, written when it was read to its end
+    OUT/_wip/shard=<shard>/<feature folder>/<any>.fragment     rows, with the etag of what they were made from
+    OUT/_wip/shard=<shard>/failures/<any>.fragment
+    OUT/_wip/shard=<shard>/roster-<shard etag>.fragment        every member of the shard, written when it was read to its end
 
 Fragments are Parquet in any order and number; duplicates are harmless. A damaged fragment counts as absent.
 """
@@ -22,7 +22,7 @@ class Roster:
     """Every member of a shard that is a clip, good or bad."""
 
     members: dict[str, str]  # clip_id, or member where none could be formed -> source_etag
-    ignored: int             # members that are no video and do not claim to be one
+    ignored: int  # members that are no video and do not claim to be one
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +34,8 @@ class Staging:
 
     @property
     def root(self) -> str:
-        """Folder that holds everything staged for the shard."""
-        return f"{wip(self.output)}/{self.shard}"
+        """Folder that holds everything staged for the shard; no archive's name can make it another thing's, such as `_wip/tmp`."""
+        return f"{wip(self.output)}/shard={self.shard}"
 
     def add(self, folder: str, rows: pa.Table) -> None:
         """Stage finished rows."""
@@ -82,5 +82,5 @@ def _write(uri: str, rows: pa.Table) -> None:
 def _read(uri: str, columns: Sequence[str] | None) -> pa.Table | None:
     try:
         return pq.read_table(pa.BufferReader(storage.read_bytes(uri)), columns=list(columns) if columns else None)
-    except (storage.NotFound, pa.ArrowInvalid):
+    except (storage.NotFound, pa.ArrowException, OSError):  # Arrow says OSError of damaged pages and footers
         return None

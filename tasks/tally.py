@@ -5,6 +5,7 @@ Knows what workers report and what was published; nothing of Ray.
 
 import math
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 from tasks.encoded import Outcome, ShardEnd
 from tasks.publish import PublishedShard
@@ -12,17 +13,17 @@ from tasks.publish import PublishedShard
 
 @dataclass(slots=True)
 class _ShardCount:
-    done: float = 0                        # minus infinity where the store failed a clip: never complete
-    sent: int | None = None                # None until the shard was read to its end
+    done: float = 0  # minus infinity where the store failed a clip: never complete
+    sent: int | None = None  # None until the shard was read to its end
 
 
 @dataclass(slots=True)
 class Tally:
     """Counts of a run so far."""
 
-    clips: int = 0                         # computed by this run, good or bad
-    known: int = 0                         # finished by earlier runs
-    failed: int = 0                        # of `clips`
+    clips: int = 0  # computed by this run, good or bad
+    known: int = 0  # finished by earlier runs
+    failed: int = 0  # of `clips`
     read_shards: int = 0
     published: list[PublishedShard] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -33,7 +34,7 @@ class Tally:
         count = self.counts.setdefault(outcome.shard, _ShardCount())
         count.done += outcome.clips
         self.clips += outcome.clips
-        self.failed += len({failure.member for failure in outcome.failures})
+        self.failed += len({failure.clip_id or failure.member for failure in outcome.failures})
         if outcome.problem:
             self.problems.append(outcome.problem)
             count.done = -math.inf
@@ -55,4 +56,5 @@ class Tally:
 
 def allowed_failures(max_failed: float, clips: int) -> int:
     """How many of `clips` may fail: a share below 1 counts over at least 100 clips, else a count."""
-    return math.floor(max_failed * max(clips, 100)) if max_failed < 1 else int(max_failed)
+    share = Fraction(str(max_failed))  # 0.29 * 100 is 28.999...
+    return math.floor(share * max(clips, 100)) if share < 1 else int(share)

@@ -39,9 +39,9 @@ _OTHER_COMPRESSION = {b"BZh": "bzip2", b"\xfd7z": "xz", b"\x28\xb5\x2f": "zstd",
 class Member:
     """A regular file of the archive."""
 
-    name: str                # as in the archive, without a leading ./
+    name: str  # as in the archive, without a leading ./
     data: bytes
-    digest: str              # XXH3 64 of data, 16 hex digits
+    digest: str  # XXH3 64 of data, 16 hex digits
 
     @property
     def size_bytes(self) -> int:
@@ -53,10 +53,10 @@ class Member:
 class BadMember:
     """Something in the archive that gives no content."""
 
-    name: str                # empty: not about one member, or about one that came out already
-    kind: FailureKind        # TOO_LARGE, UNSUPPORTED, BAD_NAME; at the end of a damaged archive EMPTY, TRUNCATED, CORRUPT, UNSUPPORTED
+    name: str  # empty: not about one member, or about one that came out already
+    kind: FailureKind  # TOO_LARGE, UNSUPPORTED, BAD_NAME; at the end of a damaged archive EMPTY, TRUNCATED, CORRUPT, UNSUPPORTED
     message: str
-    ends_archive: bool       # nothing after this could be read
+    ends_archive: bool  # nothing after this could be read
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class _Entry:
     name: str
     size_bytes: int
     type: bytes
-    target: str              # of a link
+    target: str  # of a link
     sparse: bool
 
 
@@ -104,7 +104,7 @@ class _Reader:
         self._max_bytes, self._wanted = max_bytes, wanted
         self._archive = Pieces(iter(()))
         self._global = _Extension()
-        self.inside = ""      # the member being read
+        self.inside = ""  # the member being read
         self.unreported = ""  # the same, until it was yielded
 
     @property

@@ -9,8 +9,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import pyarrow as pa
-
 from infra.problem import Problem
 from tasks.feature import Feature
 from tasks.published import FAILURES_FOLDER, Footer, footers, path_of, read_rows
@@ -68,14 +66,16 @@ def _verify_feature(
     rows = failed = 0
     for shard in shards:
         footer = footers_of.get(shard)
-        if footer is None and shard in clips and not clips[shard].rows:
-            failed += clips[shard].failed
+        if footer is None and shard in clips and len(_explained(feature, failures[shard])) == clips[shard].planned:
+            failed += clips[shard].planned
             continue
         if footer is None:
             found.faults.append(f"{feature.label}: shard {shard} is not published; run again")
             continue
         ids = _clip_ids(output, feature, shard)
         found.faults += _shard_faults(feature, shard, footer, ids, failures[shard])
+        if shard in clips and footer.source_etag != clips[shard].source_etag:
+            found.faults.append(f"{feature.label}: shard {shard} and its clips come from different states of the source; run again")
         found.faults += [f"{feature.label}: {clip} is in {seen[clip]} and in {shard}; two sources give one clip_id" for clip in ids if clip in seen]
         seen.update(dict.fromkeys(ids, shard))
         rows, failed = rows + len(ids), failed + footer.failed
@@ -83,11 +83,7 @@ def _verify_feature(
 
 
 def _clip_ids(output: str, feature: Feature, shard: str) -> list[str]:
-    uri = path_of(output, feature.folder, shard)
-    try:
-        rows = read_rows(uri, ("clip_id",))
-    except pa.ArrowException as error:
-        raise Problem(f"{uri}: damaged ({error}); delete it and run again, only it will be computed") from error
+    rows = read_rows(path_of(output, feature.folder, shard), ("clip_id",))
     return rows["clip_id"].to_pylist() if rows is not None else []
 
 
@@ -95,9 +91,13 @@ def _shard_faults(feature: Feature, shard: str, footer: Footer, ids: list[str], 
     where = f"{feature.label}: shard {shard}"
     if len(set(ids)) < len(ids):
         yield f"{where} has {len(ids) - len(set(ids))} clips twice; delete its file and run again"
-    explained = {key_of(row)[0] for row in failures if explains(row, feature)} - set(ids)
+    explained = _explained(feature, failures) - set(ids)
     if len(ids) + len(explained) != footer.planned:
         yield f"{where}: {len(ids)} rows and {len(explained)} failures, but {footer.planned} clips were planned; delete its file and run again"
+
+
+def _explained(feature: Feature, failures: list[dict[str, Any]]) -> set[str]:
+    return {key_of(row)[0] for row in failures if explains(row, feature)}
 
 
 def _failures(output: str, shard: str) -> list[dict[str, Any]]:

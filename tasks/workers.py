@@ -14,7 +14,7 @@ import pyarrow as pa
 from infra import storage
 from infra.problem import Problem
 from infra.settings import RunConfig
-from models.predictor import ModelError
+from models.prediction import ModelError
 from models.spec import ModelSpec
 from tasks.encoded import Outcome, Parcel, ShardEnd
 from tasks.feature import Feature
@@ -101,6 +101,8 @@ class InferWorker:
             self.models = Models(models)
         except (Problem, ModelError) as error:
             self.fatal = str(error)
+        except Exception as error:  # a user's network, tried once on construction, may raise anything
+            self.fatal = f"a model cannot be run: {type(error).__name__}: {error}; correct its factory"
 
     def __call__(self, parcel: DecodedParcel) -> Outcome:
         if self.models is None:

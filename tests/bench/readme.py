@@ -6,7 +6,6 @@ Measures nothing.
 """
 
 import sys
-from pathlib import Path
 
 from tests.bench import report
 from tests.bench.run import REPOSITORY, RESULTS

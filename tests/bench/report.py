@@ -39,12 +39,12 @@ class Results:
     date: str
     machine: dict[str, Any]
     versions: dict[str, str]
-    contenders: dict[str, str]        # key -> what it is
+    contenders: dict[str, str]  # key -> what it is
     rounds: tuple[Round, ...]
     fits: tuple[Fit, ...]
-    ratios: tuple[Ratio, ...]         # to the limit; empty where it did not run
-    cosines: dict[str, float]         # the worst clip's, to the first contender's
-    idle_s: tuple[float, ...]         # vidmill with nothing to do
+    ratios: tuple[Ratio, ...]  # to the limit; empty where it did not run
+    cosines: dict[str, float]  # the worst clip's, to the first contender's
+    idle_s: tuple[float, ...]  # vidmill with nothing to do
     long_shards: tuple[LongShard, ...]
 
 

@@ -28,15 +28,15 @@ REPOSITORY = Path(__file__).parents[2]
 RESULTS = Path(__file__).with_name("results.json")
 CLIPS, ROUNDS = (60, 240), 3
 QUICK_CLIPS, QUICK_ROUNDS = (20, 60), 1
-PER_SHARD = 10           # 6 and 24 shards: every process of the hand-written loop gets as many
 LIMIT, VIDMILL = "a", "c"
-SAME = 0.999             # cosine above which two embeddings of a clip are the same
+SAME = 0.999  # cosine above which two embeddings of a clip are the same
 CONTENDERS = {
     LIMIT: "by hand: one process per core, decodes every frame",
     "a2": "by hand, decoding only what is sampled",
     "b": "by hand in Ray Data, as its documentation teaches",
     VIDMILL: "vidmill",
 }
+BY_HAND = {LIMIT: ("loop", "every"), "a2": ("loop", "sampled"), "b": ("ray_data",)}
 
 
 class Broken(Exception):
@@ -47,27 +47,31 @@ class Broken(Exception):
 class Bench:
     """Where the bench runs and on what."""
 
-    root: Path               # of the corpora
-    work: Path               # of everything the contenders write
-    names: tuple[str, ...]   # contenders
-    sizes: tuple[int, ...]   # clips, ascending
+    root: Path  # of the corpora
+    work: Path  # of everything the contenders write
+    names: tuple[str, ...]  # contenders
+    sizes: tuple[int, ...]  # clips, ascending
     rounds: int
 
-    def corpus(self, clips: int, per_shard: int = PER_SHARD) -> Path:
-        """The folder of shards with so many clips."""
+    def corpus(self, clips: int) -> Path:
+        """The folder of shards with so many clips; the smallest has one shard per core, so that no process of the loop waits for another."""
+        return self._shards(clips, max(1, self.sizes[0] // len(os.sched_getaffinity(0))))
+
+    def long_shard(self, clips: int) -> Path:
+        """The folder of the one shard with so many clips."""
+        return self._shards(clips, clips)
+
+    def _shards(self, clips: int, per_shard: int) -> Path:
         return shards_of(self.root, make_clips(self.root, clips), per_shard=per_shard)
 
 
 def command(name: str, source: Path, out: Path) -> list[str]:
     """The command line of a contender."""
-    by_hand = [sys.executable, "-m"]
-    commands = {
-        "a": [*by_hand, "tests.bench.contenders.loop", "every", str(source), str(out)],
-        "a2": [*by_hand, "tests.bench.contenders.loop", "sampled", str(source), str(out)],
-        "b": [*by_hand, "tests.bench.contenders.ray_data", str(source), str(out)],
-        "c": [str(Path(sys.executable).with_name("vidmill")), "run", "--source.kind", "kinetics", "--source.uri", f"{source}/*.tar.gz", "--output", str(out)],
-    }
-    return commands[name]
+    if name == VIDMILL:
+        program = str(Path(sys.executable).with_name("vidmill"))
+        return [program, "run", "--source.kind", "kinetics", "--source.uri", f"{source}/*.tar.gz", "--output", str(out)]
+    module, *options = BY_HAND[name]
+    return [sys.executable, "-m", f"tests.bench.contenders.{module}", *options, str(source), str(out)]
 
 
 def run_once(bench: Bench, name: str, source: Path, out: Path) -> Cost:
@@ -158,7 +162,7 @@ def idle(bench: Bench) -> Iterator[Cost]:
 def long_shards(bench: Bench) -> Iterator[LongShard]:
     """vidmill's memory when all clips lie in one shard, for each size."""
     for clips in bench.sizes:
-        cost = run_once(bench, VIDMILL, bench.corpus(clips, clips), bench.work / f"long-{clips}")
+        cost = run_once(bench, VIDMILL, bench.long_shard(clips), bench.work / f"long-{clips}")
         yield LongShard(clips, cost.peak_pss_mb, cost.pss_mb)
 
 
@@ -169,7 +173,8 @@ def run(bench: Bench) -> Results:
         rounds.append(one)
         say(f"round {one.round + 1}  {one.contender:2}  {one.clips:4} clips  {one.wall_s:7.1f} s  {one.cpu_s:7.1f} CPU-s  {one.peak_pss_mb:6.0f} MB")
     cosines = agreements(bench)
-    idle_s, shards = (), ()
+    idle_s: tuple[float, ...] = ()
+    shards: tuple[LongShard, ...] = ()
     if VIDMILL in bench.names:
         idle_s = tuple(cost.wall_s for cost in idle(bench))
         shards = tuple(long_shards(bench))
@@ -187,7 +192,8 @@ def arguments(words: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.run", description="Measure vidmill beside the same job written by hand.")
     parser.add_argument("--rounds", type=int, help=f"default {ROUNDS}")
     parser.add_argument("--clips", type=_sizes, help="corpus sizes, two or more; default " + ",".join(map(str, CLIPS)))
-    parser.add_argument("--only", type=_names, default=tuple(CONTENDERS), help="contenders: " + ", ".join(f"{k} ({v})" for k, v in CONTENDERS.items()))
+    known = ", ".join(f"{name} ({what})" for name, what in CONTENDERS.items())
+    parser.add_argument("--only", type=_names, default=tuple(CONTENDERS), help=f"contenders: {known}")
     parser.add_argument("--quick", action="store_true", help="20 and 60 clips, one round: whether it works, not how fast it is")
     parser.add_argument("--corpus", type=Path, default=default_root(), help="folder that keeps the corpora; default %(default)s")
     parser.add_argument("--results", type=Path, help=f"file to write; default {RESULTS.name} beside the bench, none with --quick")

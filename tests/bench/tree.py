@@ -18,9 +18,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-PR_SET_CHILD_SUBREAPER = 36          # linux/prctl.h
+PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 CPU_EVERY_S, PSS_EVERY_S = 0.2, 0.5
-LINGER_S = 30                        # Ray's processes may outlive the command
+LINGER_S = 30  # Ray's processes may outlive the command
 TICKS = os.sysconf("SC_CLK_TCK")
 RAY_PARTS = ("raylet", "gcs_server", "/ray/dashboard/", "/ray/_private/", "/ray/autoscaler/")
 
@@ -29,11 +29,11 @@ RAY_PARTS = ("raylet", "gcs_server", "/ray/dashboard/", "/ray/_private/", "/ray/
 class Cost:
     """What a command took."""
 
-    wall_s: float                    # until the command itself ended
-    cpu_s: float                     # user and system, of all its processes
+    wall_s: float  # until the command itself ended
+    cpu_s: float  # user and system, of all its processes
     peak_pss_mb: float
-    pss_mb: dict[str, float]         # at the peak, by role: driver, workers, ray
-    processes: int                   # ever seen
+    pss_mb: dict[str, float]  # at the peak, by role: driver, workers, ray
+    processes: int  # ever seen
     exit_code: int
 
 
@@ -43,8 +43,8 @@ class Process:
 
     pid: int
     parent: int
-    started: int                     # in ticks since boot: tells a reused pid
-    cpu_s: float                     # its own, without its children's
+    started: int  # in ticks since boot: tells a reused pid
+    cpu_s: float  # its own, without its children's
 
 
 @dataclass(slots=True)
@@ -72,7 +72,7 @@ def measure(command: Sequence[str], *, log: Path, cwd: Path | None = None, env: 
         child = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, cwd=cwd, env=env)
     _watch(child.pid, before, ledger)
     wall_s = time.perf_counter() - started_s
-    ledger.note_cpu(_below(before))      # a zombie still tells its time
+    ledger.note_cpu(_below(before))  # a zombie still tells its time
     exit_code = child.wait()
     _wait_for_the_rest(before, ledger)
     return Cost(wall_s, sum(ledger.cpu_s.values()), sum(ledger.peak.values()), ledger.peak, len(ledger.cpu_s), exit_code)
@@ -128,8 +128,8 @@ def _all() -> Iterator[Process]:
             try:
                 stat = Path(f"/proc/{name}/stat").read_text(encoding="utf-8", errors="replace")
             except OSError:
-                continue                 # it ended meanwhile
-            values = stat.rpartition(")")[2].split()      # proc(5); the name before may hold anything
+                continue  # it ended meanwhile
+            values = stat.rpartition(")")[2].split()  # proc(5); the name before may hold anything
             yield Process(int(name), int(values[1]), int(values[19]), (int(values[11]) + int(values[12])) / TICKS)
 
 

@@ -1,22 +1,14 @@
-"""One Ray for all tests that run inside this process; tests that kill start their own."""
+"""A run inside this process; tests that kill start their own."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
 from flows.process_corpus import RunIncomplete, process_corpus
-from infra.cluster import ray_session
-from infra.settings import ClusterConfig, RunConfig
+from infra.settings import RunConfig
 from tasks.record import RunSummary
 
 Run = Callable[[RunConfig], RunSummary]
-
-
-@pytest.fixture(scope="session")
-def ray_here(s3: str) -> Iterator[None]:
-    """Ray on two cores; its workers know the S3 server by their environment."""
-    with ray_session(ClusterConfig(cpus=2)):
-        yield
 
 
 @pytest.fixture

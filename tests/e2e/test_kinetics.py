@@ -16,7 +16,7 @@ from tests.e2e.conftest import Run
 
 BAD = {"CORRUPT": 100, "EMPTY": 101, "NO_VIDEO": 102, "TRUNCATED": 103}
 REPLACED = 104
-SHORT = 105                          # 1 s long, 10 s announced
+SHORT = 105  # 1 s long, 10 s announced
 UNANNOTATED = 2
 ABSENT = 50
 

@@ -60,7 +60,7 @@ def test_a_users_own_model_runs_by_configuration_beside_a_built_in_one(run: Run,
 def test_a_factory_that_fails_ends_the_run_with_its_reason(run: Run, tmp_path: Path) -> None:
     write_shards(tmp_path, shards=1, clips=1)
     config = settings(tmp_path, tmp_path / "out", embed=["mean-colour"], models=[user_model(tmp_path, "tests.e2e.test_models:nothing")])
-    with pytest.raises(Exception, match="mean-colour.*nothing"):
+    with pytest.raises(Exception, match=r"mean-colour.*nothing"):
         run(config)
     assert not (tmp_path / "out" / "clips").exists()
 

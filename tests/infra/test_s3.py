@@ -50,9 +50,7 @@ def test_missing_credentials_are_told(s3: str) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")} | {"AWS_ENDPOINT_URL": s3}
     environment |= {"AWS_EC2_METADATA_DISABLED": "true", "HOME": "/nonexistent"}
     out = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True).stdout
-    assert out == (
-        "s3://bucket/x: no S3 credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give the machine a role\n"
-    )
+    assert out == ("s3://bucket/x: no S3 credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give the machine a role\n")
 
 
 def test_s3_is_not_imported_for_a_disk(tmp_path: Path) -> None:

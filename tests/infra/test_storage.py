@@ -254,7 +254,9 @@ def test_folders_in_a_circle_are_walked_once(tmp_path: Path) -> None:
     assert names(str(tmp_path), str(tmp_path)) == ["a/x", "b/x"]
 
 
-@pytest.mark.parametrize("uri", ["s3://AKIA:SECRET@bucket/x", "s3://AKIA:SEC/RET@bucket/x", "https://me:SECRET@host/x", "gs://SECRET/x", "s3:///SECRET"])
+@pytest.mark.parametrize(
+    "uri", ["s3://AKIA:SECRET@bucket/x", "s3://AKIA:SEC/RET@bucket/x", "https://me:SECRET@host/x", "gs://SECRET/x", "s3:///SECRET"]
+)
 def test_other_addresses_are_refused_without_repeating_a_secret(uri: str) -> None:
     for call in (storage.list_objects, storage.read_bytes, storage.normal, storage.root_of):
         with pytest.raises(StorageError) as caught:

@@ -11,7 +11,8 @@ from user_networks import BATCH_THAT_FITS, CLASSES, WIDTH, Hungry
 
 from models.catalog import resolve
 from models.network import build
-from models.predictor import ModelError, ModelMemoryError, Predictor
+from models.prediction import ModelError, ModelMemoryError
+from models.predictor import Predictor
 
 
 @pytest.fixture(scope="module")

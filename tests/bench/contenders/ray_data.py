@@ -18,7 +18,7 @@ import ray.data
 from tests.bench.contenders.byhand import Embedder, every_frame
 
 ACTOR_CPUS, OTHER_CPUS = 0.9, 0.1
-BATCH = 8        # clips
+BATCH = 8  # clips
 
 
 class Embed:
@@ -29,17 +29,18 @@ class Embed:
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
         """{"__key__", "mp4"} -> {"clip_id", "embedding"}."""
-        return {"clip_id": [Path(key).name for key in batch["__key__"]], "embedding": np.stack([self.embed(every_frame(data)) for data in batch["mp4"]])}
+        embeddings = [self.embed(every_frame(data)) for data in batch["mp4"]]
+        return {"clip_id": [Path(key).name for key in batch["__key__"]], "embedding": np.stack(embeddings)}
 
 
 def main(source: str, out: str) -> None:
     """Read, embed, write."""
     ray.init(include_dashboard=False)
     shards = [str(path) for path in sorted(Path(source).glob("*.tar.gz"))]
-    other = {"num_cpus": OTHER_CPUS}
+    actors = ray.data.ActorPoolStrategy(size=len(os.sched_getaffinity(0)))
     clips = ray.data.read_webdataset(shards, decoder=None, file_extensions=None, num_cpus=OTHER_CPUS)
-    rows = clips.map_batches(Embed, batch_size=BATCH, num_cpus=ACTOR_CPUS, compute=ray.data.ActorPoolStrategy(size=len(os.sched_getaffinity(0))))
-    rows.write_parquet(out, ray_remote_args=other)
+    rows = clips.map_batches(Embed, batch_size=BATCH, num_cpus=ACTOR_CPUS, compute=actors)
+    rows.write_parquet(out, ray_remote_args={"num_cpus": OTHER_CPUS})
 
 
 if __name__ == "__main__":

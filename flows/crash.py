@@ -1,0 +1,41 @@
+"""What nobody foresaw, told in one line: the cause, and the file that holds the traceback.
+
+Knows exceptions, also those that Ray brings back from its workers; knows nothing of what was going on.
+"""
+
+import tempfile
+import traceback
+
+from infra.logs import SecretFilter
+from infra.problem import Problem
+
+LONGEST_CAUSE = 300
+
+
+class Crash(Exception):
+    """A bug, or a part of the machine that failed (exit code 1)."""
+
+    def __init__(self, error: BaseException, log: str) -> None:
+        super().__init__(f"{cause_of(error)}; the traceback is in {log}; run the same command again, finished work is kept")
+
+
+def root_of(error: BaseException) -> BaseException:
+    """The first exception of a chain, or the Problem made of it; Ray wraps what a worker raised, as `cause`."""
+    below = getattr(error, "cause", None) or error.__cause__
+    wrapped = "RayTaskError" in type(error).__name__  # also of a Problem, with a message of many lines
+    if not isinstance(below, BaseException) or (isinstance(error, Problem) and not wrapped):
+        return error
+    return root_of(below)
+
+
+def cause_of(error: BaseException) -> str:
+    """`KeyError: 'rgb'`, in one line whatever the message holds."""
+    text = next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")
+    return f"{type(error).__name__}: {text[:LONGEST_CAUSE]}".removesuffix(".")
+
+
+def write_traceback(error: BaseException) -> str:
+    """Path of a new file with the traceback, without secrets."""
+    with tempfile.NamedTemporaryFile("w", prefix="vidmill-", suffix=".log", delete=False, encoding="utf-8", errors="backslashreplace") as file:
+        file.write(SecretFilter().redact("".join(traceback.format_exception(error))))
+    return file.name

@@ -1,0 +1,38 @@
+"""The demo, from nothing: rows, tags and the one failure; the second time there is nothing to do."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from flows import cli
+from flows.demo import CORRUPT
+from tests.corpus import files
+
+Screen = pytest.CaptureFixture[str]
+
+
+def test_rows_tags_and_the_failure_are_shown_fast_the_second_time(
+    ray_here: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Screen
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    assert cli.execute(["demo"]) == cli.DONE
+    first = capsys.readouterr().out.splitlines()
+    rows = [line for line in first if "[1280]" in line]
+    assert len(rows) == 7
+    assert all(len(line.rstrip()) <= 80 for line in rows)
+    assert any("riding a bike" in line for line in rows)
+    assert not any(line.startswith(CORRUPT) for line in first)
+    assert any(f"{CORRUPT}.mp4: decode CORRUPT" in line for line in first)
+    assert any(line.startswith("done: 8 clips in ") for line in first)
+    before, began_s = files(tmp_path), time.monotonic()
+    assert cli.execute(["demo"]) == cli.DONE
+    assert time.monotonic() - began_s < 10
+    again = capsys.readouterr().out.splitlines()
+    assert [line for line in again if "[1280]" in line] == rows
+    assert again[-2] == "nothing to do: 2 shards published already, for every feature asked for"
+    assert files(tmp_path) == before
+    assert cli.execute(["verify", "vidmill-demo/output"]) == cli.DONE
+    assert cli.execute(["status", "vidmill-demo/demo.yaml"]) == cli.DONE
+    assert "CORRUPT" in capsys.readouterr().out

@@ -1,0 +1,90 @@
+"""`vidmill run` as a process: one JSON document, a quiet screen, interruptions that leave whole files and no processes."""
+
+import json
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from flows.run import RunLog
+from tests.corpus import clip, name_of, table, write_tar
+from tests.flows.program import program, until, vidmill
+
+CLIPS = 400
+SOME = 12  # fragments: a few parcels, whole for every feature
+END_S = 30  # what Prefect and Kubernetes wait before they kill
+
+
+def settings(corpus: Path) -> list[str]:
+    return ["--source.kind", "kinetics", "--source.uri", f"{corpus}/part_*.tar", "--output", "out", "--cluster.cpus", "2"]
+
+
+def fragments(output: Path) -> int:
+    return len(list(output.glob("_wip/**/*.fragment")))
+
+
+def record(output: Path) -> dict[str, object]:
+    newest: dict[str, object] = json.loads(max(output.glob("_runs/*.json")).read_text())
+    return newest
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two shards that take some seconds."""
+    folder = tmp_path_factory.mktemp("corpus")
+    for shard in range(2):
+        numbers = range(shard * CLIPS // 2, (shard + 1) * CLIPS // 2)
+        write_tar(folder / f"part_{shard}.tar", {f"{name_of(number)}.mp4": clip(number % 5, seconds=4) for number in numbers}, gz=False)
+    return folder
+
+
+def test_interrupted_runs_end_in_time_leave_nothing_running_and_go_on(corpus: Path, tmp_path: Path) -> None:
+    """P10, P4: without the handler kept over ray.init, SIGTERM exits 1 at once."""
+    output = tmp_path / "out"
+    for number in (signal.SIGINT, signal.SIGTERM):
+        before = fragments(output)
+        with program("run", *settings(corpus), cwd=tmp_path) as run:
+            assert until(lambda seen=before: fragments(output) >= seen + SOME, timeout_s=90)
+            run.process.send_signal(number)
+            began_s = time.monotonic()
+            code, out, err = run.end(END_S)
+            assert time.monotonic() - began_s < END_S
+            assert (code, out) == (3, "")
+            assert err.splitlines()[-1] == "vidmill: error: interrupted; what was finished is kept, run the same command to go on"
+            assert "Traceback" not in err
+            assert until(lambda run=run: not run.family(), timeout_s=10), [process.name() for process in run.family()]
+        assert record(output)["status"] == "interrupted"
+        assert (output / "_runs" / str(record(output)["run_id"]) / "run.log").exists()
+        assert not list(output.glob("_wip/**/lease.json"))
+    kept = fragments(output)
+    code, out, err = vidmill("run", *settings(corpus), "--json", cwd=tmp_path)
+    assert code == 0, err
+    summary = json.loads(out)
+    assert kept
+    assert 0 < summary["clips"] < CLIPS
+    assert (summary["status"], table(output, "embeddings").num_rows) == ("done", CLIPS)
+    assert all(line[0].isdigit() and "shards " in line for line in err.splitlines())
+    assert vidmill("verify", "out", cwd=tmp_path)[0] == 0
+
+
+def test_an_archive_without_videos_is_no_success(tmp_path: Path) -> None:
+    write_tar(tmp_path / "part_0.tar", {"readme.txt": b"no video", "list.csv": b"a,b"}, gz=False)
+    for _ in range(2):
+        code, out, err = vidmill("run", *settings(tmp_path), cwd=tmp_path)
+        assert code == 1, err
+        assert f"left: source.uri {tmp_path}/part_*.tar: no clip in 1 shards, 2 other files ignored; check source.uri, or source.kind" in out
+        assert "done" not in out
+
+
+def test_the_log_stays_where_it_is_when_it_cannot_be_kept(tmp_path: Path) -> None:
+    local = tmp_path / "temporary" / "run.log"
+    local.parent.mkdir()
+    local.write_text("what happened")
+    log = RunLog(str(tmp_path / "out"), "r1", local)
+    assert log.keep(always=True) == str(local)
+    (tmp_path / "out" / "_runs").mkdir(parents=True)
+    (tmp_path / "out" / "_runs" / "r1.json").write_text("{}")
+    kept = Path(log.keep())
+    assert (kept, kept.read_text()) == (tmp_path / "out" / "_runs" / "r1" / "run.log", "what happened")
+    assert not local.parent.exists()

@@ -1,0 +1,64 @@
+"""Ray sessions: what goes wrong is one line, and what the process had stays."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from infra.cluster import Resources, ray_session
+from infra.problem import Problem
+from infra.settings import ClusterConfig
+
+QUIET_SESSION = """
+import signal, sys
+from pathlib import Path
+from infra.cluster import ray_session
+from infra.logs import quiet_to
+from infra.settings import ClusterConfig
+signal.signal(signal.SIGTERM, signal.default_int_handler)
+with quiet_to(Path(sys.argv[1])), ray_session(ClusterConfig(cpus=1)) as found:
+    import ray
+    answer = ray.get(ray.remote(lambda: 6 * 7).remote())
+print(found.cpus, answer, signal.getsignal(signal.SIGTERM) is signal.default_int_handler)
+"""
+
+
+def test_a_ray_that_is_there_is_used_and_kept(ray_here: None) -> None:
+    import ray
+
+    with ray_session(ClusterConfig()) as found:
+        assert found == Resources(cpus=2, gpus=0)
+    assert ray.is_initialized()
+
+
+def test_a_session_of_its_own_is_quiet_locked_and_keeps_the_handler(tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")} | {"HOME": str(tmp_path)}
+    command = [sys.executable, "-c", QUIET_SESSION, str(tmp_path / "log")]
+    found = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert (found.returncode, found.stdout, found.stderr) == (0, "1 42 True\n", "")
+    assert not (tmp_path / ".ray").exists()
+    assert "Token authentication is disabled" not in (tmp_path / "log").read_text()
+
+
+def test_a_cluster_that_does_not_answer_is_one_line(tmp_path: Path) -> None:
+    script = (
+        "from infra.cluster import ray_session; from infra.logs import quiet_to; from infra.problem import Problem\n"
+        "from infra.settings import ClusterConfig; from pathlib import Path; import sys\n"
+        "try:\n"
+        "    with quiet_to(Path(sys.argv[1])), ray_session(ClusterConfig(address='auto')): pass\n"
+        "except Problem as problem: print(problem)"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")} | {"RAY_TMPDIR": str(tmp_path)}
+    found = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "log")], env=environment, capture_output=True, text=True, timeout=120, check=True
+    )
+    assert found.stdout.startswith("cluster.address auto: ")
+    assert found.stdout.endswith("; start Ray there, or leave the address out\n")
+    assert found.stdout.count("\n") == 1
+
+
+def test_a_problem_is_told_by_its_message() -> None:
+    with pytest.raises(Problem, match=r"^source.uri x: gone; check it$"):
+        raise Problem("source.uri x: gone; check it")

@@ -1,0 +1,50 @@
+"""Whole runs in this process, stage after stage as the pipeline chains them, with small networks and without Ray."""
+
+from pathlib import Path
+from typing import Any
+
+from infra.settings import RunConfig
+from tasks.encoded import Failure
+from tasks.feature import model_specs
+from tasks.labels import Labels, read_annotations
+from tasks.membership import note_members
+from tasks.plan import manifest_columns, overlay_work, plan_run
+from tasks.publish import PublishContext, publish_shard
+from tasks.record import RunSummary, Status, new_run_id, summarize, write_record
+from tasks.source import LOOSE
+from tasks.tally import Tally
+from tasks.workers import ClipWorker, read_parcels
+from tests.corpus import config_for
+from tests.tasks.networks import entry
+
+
+def settings(folder: Path, source: dict[str, Any], **more: Any) -> RunConfig:
+    """A run with the small networks into `folder/out`."""
+    own = [entry(folder), entry(folder, "Picky")]
+    return config_for(source, folder / "out", **{"embed": ["grey"], "tag": [], "models": own, **more})
+
+
+def run(config: RunConfig) -> RunSummary:
+    """Plan, compute, publish, report."""
+    plan, run_id, tally = plan_run(config), new_run_id(), Tally()
+    if config.source.kind in LOOSE and plan.work:
+        note_members(config.output, plan.corpus)
+    labels = Labels(read_annotations(plan.corpus.annotations).table, manifest_columns(config))
+    overlay = overlay_work(plan)
+    context = PublishContext(config.output, run_id, plan.corpus.identity, labels, plan.labels_etags, overlay)
+    worker = ClipWorker(config, model_specs(config), run_id) if plan.work else None
+    for work in ([overlay] if overlay else []) + list(plan.work):
+        assert worker is not None
+        for parcel in read_parcels(work, config):
+            if tally.add(worker(parcel)) and work is not overlay:
+                tally.published.append(publish_shard(context, work))
+    status: Status = "work left" if tally.problems else "done" if plan.work else "nothing to do"
+    summary = summarize(plan, run_id, status, tally, tally.problems, 1.0)
+    if plan.work:
+        write_record(plan, run_id, summary.status, summary)
+    return summary
+
+
+def failures_told(failures: list[Failure]) -> list[tuple[str | None, str, str]]:
+    """Clip, stage and kind."""
+    return [(failure.clip_id, failure.stage, str(failure.kind)) for failure in failures]
