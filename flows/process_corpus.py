@@ -9,8 +9,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from importlib import import_module
-from threading import Thread
 
 from prefect import flow
 from prefect.artifacts import create_table_artifact
@@ -21,7 +19,7 @@ from flows.preflight import checked_plan
 from flows.step import in_flow_run, step
 from flows.watch import RUN_ID, Watch
 from infra.cluster import ray_session
-from infra.lease import lease
+from infra.lease import Lease, lease
 from infra.problem import Problem
 from infra.settings import RunConfig
 from infra.storage import StorageError, normal
@@ -67,8 +65,8 @@ def process_corpus(config: RunConfig) -> RunSummary:
     run_id = RUN_ID.get() or new_run_id()
     if not plan.work:
         return _complete(report(plan, run_id, Processed("nothing to do", Tally(), ()), started_s))
-    with lease(config.output, run_id=run_id), _recorded(plan, run_id):
-        summary = report(plan, run_id, process_shards(plan, run_id), started_s)
+    with lease(config.output, run_id=run_id) as held, _recorded(plan, run_id):
+        summary = report(plan, run_id, process_shards(plan, run_id, held), started_s)
         write_record(plan, run_id, summary.status, summary)
     return _complete(summary)
 
@@ -108,21 +106,28 @@ def _may_pass(task: object, run: object, state: object) -> bool:
 
 
 @step(name="process", retries=RETRIES, retry_delay_seconds=RETRY_DELAY_S, retry_condition_fn=_may_pass)
-def process_shards(plan: RunPlan, run_id: str) -> Processed:
-    """Compute and publish what the plan lacks; a retry plans anew, so it does only what is left."""
+def process_shards(plan: RunPlan, run_id: str, held: Lease) -> Processed:
+    """Compute and publish what the plan lacks; a retry plans anew, so it does only what is left.
+
+    Raises:
+        LeaseLost: another run took the output over.
+    """
     if in_flow_run() and task_run.run_count > 1:
         plan = checked_plan(plan.config)
     config = plan.config.model_copy(update={"output": normal(plan.config.output)})  # workers may stand in another folder
     watch, overlay = Watch(plan), overlay_work(plan)
-    Thread(target=import_module, args=("tasks.infer",)).start()  # torch, while Ray starts: as long as that, and no part of it
     if config.source.kind in LOOSE:
         note_members(config.output, plan.corpus)
     labels = Labels(read_annotations(plan.corpus.annotations).table, manifest_columns(config))
     context = PublishContext(config.output, run_id, plan.corpus.identity, labels, plan.labels_etags, overlay)
     with ray_session(config.cluster) as found:
-        from tasks.pipeline import Run, TooManyFailures, process  # brings torch and Ray Data, which a run with nothing to do need not load
+        from tasks.pipeline import Run, TooManyFailures, process  # brings Ray Data, which a run with nothing to do need not load
 
-        run = Run(config, context, plan.work, watch.tally, watch.failure)
+        def counted(tally: Tally) -> None:
+            held.check()
+            watch.tally(tally)
+
+        run = Run(config, context, plan.work, counted, watch.failure)
         try:
             tally = process(run, found)
         except TooManyFailures as error:

@@ -6,6 +6,7 @@ Knows Ray's start-up and shutdown, and which resources there are; nothing of the
 import os
 import secrets
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from infra.settings import ClusterConfig
 
 # Parcels in flight are some tens of MiB; the rest of the default (30 % of the memory) would only be resident cost.
 OBJECT_STORE_BYTES = 1 << 30
+REACHABLE_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,7 @@ def ray_session(cluster: ClusterConfig) -> Iterator[Resources]:
     Raises:
         Problem: the cluster cannot be reached or has no CPU.
     """
+    _check_reachable(cluster.address)
     _prepare_environment(cluster)
     import ray  # costs half a second, and a run with nothing to do needs none of it
 
@@ -72,6 +75,17 @@ def _start(cluster: ClusterConfig) -> None:
     except (ConnectionError, RuntimeError, ValueError) as error:
         cause = str(error).strip().partition("\n")[0]
         raise Problem(f"cluster.address {cluster.address or 'local'}: {cause}; start Ray there, or leave the address out") from error
+
+
+def _check_reachable(address: str | None) -> None:
+    """Ray itself tries for minutes before it says so."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return  # "auto", or a name that Ray itself resolves
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), REACHABLE_S).close()
+    except (OSError, OverflowError) as error:
+        raise Problem(f"cluster.address {address}: {getattr(error, 'strerror', None) or error}; start Ray there, or leave the address out") from error
 
 
 @contextmanager

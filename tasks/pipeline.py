@@ -68,7 +68,7 @@ class Run:
     config: RunConfig
     context: PublishContext
     work: tuple[ShardWork, ...]
-    on_tally: Callable[[Tally], None]
+    on_tally: Callable[[Tally], None]  # called before a shard is published; what it raises ends the run
     on_failure: Callable[[Failure], None]
 
 
@@ -110,12 +110,13 @@ class _Publisher:
     def take(self, outcome: Outcome) -> None:
         if outcome.fatal:
             raise Problem(outcome.fatal)
-        if self.tally.add(outcome):
-            self._complete(outcome.shard)
+        complete = self.tally.add(outcome)
         for failure in outcome.failures:
             self.run.on_failure(failure)
         self._collect({future for future in self.pending if future.done()})
         self.run.on_tally(self.tally)
+        if complete:
+            self._complete(outcome.shard)
         self._check_failures()
 
     def finish(self) -> None:

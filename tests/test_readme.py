@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
+from ruamel.yaml import YAML
 
 from infra.settings import RunConfig
 from tests.corpus import write_videos
@@ -16,6 +16,7 @@ from tests.corpus import write_videos
 REPOSITORY = Path(__file__).parents[1]
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", (REPOSITORY / "README.md").read_text(), re.MULTILINE | re.DOTALL)
 TIMEOUT_S = 300
+read_yaml = YAML(typ="safe").load
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,7 @@ def test_the_blocks_run_in_the_order_they_stand(folder: Path) -> None:
     ran = []
     for language, text in BLOCKS:
         if language == "yaml" and text.startswith("name:"):
-            (folder / f"{yaml.safe_load(text)['name']}.yaml").write_text(text)
+            (folder / f"{read_yaml(text)['name']}.yaml").write_text(text)
         elif language in ("sh", "python"):
             command = ["bash", "-euc", text] if language == "sh" else [sys.executable, "-c", text]
             done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
@@ -49,7 +50,7 @@ def test_every_yaml_block_is_a_configuration() -> None:
     base = {"source": {"kind": "files", "uri": "videos/"}, "output": "features"}
     for language, text in BLOCKS:
         if language == "yaml":
-            fields = yaml.safe_load(text.replace("<64 hex digits>", "0" * 64))
+            fields = read_yaml(text.replace("<64 hex digits>", "0" * 64))
             assert RunConfig.model_validate(base | fields)
 
 

@@ -20,7 +20,10 @@ from prefect.settings import (
 )
 
 from flows.process_corpus import RunIncomplete, process_corpus
+from flows.watch import WATCHER
+from infra.lease import LeaseLost
 from tasks import pipeline
+from tasks.progress import ProgressSnapshot
 from tests.conftest import free_port
 from tests.corpus import clip, config_for, name_of, table, write_shards, write_tar
 from tests.flows.program import vidmill
@@ -147,8 +150,37 @@ def test_a_flow_without_a_server_brings_its_own(ray_here: None, tmp_path: Path) 
         try:
             assert process_corpus(config).status == "done"
         finally:
-            for server in SubprocessASGIServer._instances.values():
+            for server in list(SubprocessASGIServer._instances.values()):
                 server.stop()
+
+
+class Usurper:
+    """Watches a run, and takes its output away as soon as it has begun."""
+
+    def __init__(self, lease: Path) -> None:
+        self.lease = lease
+
+    def show(self, snapshot: ProgressSnapshot) -> None:
+        self.lease.write_text("another run's")
+        time.sleep(0.2)
+
+    def failure(self, text: str) -> None:
+        pass
+
+
+def test_a_run_whose_output_is_taken_over_stops(ray_here: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("infra.lease.HEARTBEAT_S", 0.01)
+    write_shards(tmp_path, shards=1, clips=1)
+    config = config_for({"kind": "kinetics", "uri": f"{tmp_path}/part_0.tar.gz"}, tmp_path / "out")
+    lease = tmp_path / "out" / "_wip" / "lease.json"
+    token = WATCHER.set(Usurper(lease))
+    try:
+        with pytest.raises(LeaseLost, match="another run took this output over"):
+            process_corpus.fn(config)
+    finally:
+        WATCHER.reset(token)
+    assert lease.read_text() == "another run's"
+    assert not (tmp_path / "out" / "embeddings").exists()
 
 
 def test_a_plain_call_starts_no_server(ray_here: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

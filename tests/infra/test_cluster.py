@@ -1,6 +1,7 @@
 """Ray sessions: what goes wrong is one line, and what the process had stays."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from infra.cluster import Resources, ray_session
 from infra.problem import Problem
 from infra.settings import ClusterConfig
+from tests.conftest import free_port
 
 QUIET_SESSION = """
 import signal, sys
@@ -42,23 +44,11 @@ def test_a_session_of_its_own_is_quiet_locked_and_keeps_the_handler(tmp_path: Pa
     assert "Token authentication is disabled" not in (tmp_path / "log").read_text()
 
 
-def test_a_cluster_that_does_not_answer_is_one_line(tmp_path: Path) -> None:
-    script = (
-        "from infra.cluster import ray_session; from infra.logs import quiet_to; from infra.problem import Problem\n"
-        "from infra.settings import ClusterConfig; from pathlib import Path; import sys\n"
-        "try:\n"
-        "    with quiet_to(Path(sys.argv[1])), ray_session(ClusterConfig(address='auto')): pass\n"
-        "except Problem as problem: print(problem)"
-    )
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")} | {"RAY_TMPDIR": str(tmp_path)}
-    found = subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path / "log")], env=environment, capture_output=True, text=True, timeout=120, check=True
-    )
-    assert found.stdout.startswith("cluster.address auto: ")
-    assert found.stdout.endswith("; start Ray there, or leave the address out\n")
-    assert found.stdout.count("\n") == 1
-
-
-def test_a_problem_is_told_by_its_message() -> None:
-    with pytest.raises(Problem, match=r"^source.uri x: gone; check it$"):
-        raise Problem("source.uri x: gone; check it")
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_a_cluster_that_does_not_answer_is_one_line_at_once(scheme: str) -> None:
+    address = f"{scheme}127.0.0.1:{free_port()}"
+    with (
+        pytest.raises(Problem, match=re.escape(f"cluster.address {address}: Connection refused; start Ray there")),
+        ray_session(ClusterConfig(address=address)),
+    ):
+        pass

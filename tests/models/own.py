@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import user_networks
 from safetensors.torch import save_file
 
 from infra.settings import UserModel
+from tests.models import user_networks
 
 
 def own_model(folder: Path, factory: str = "Embedder", **more: Any) -> UserModel:
@@ -19,5 +19,12 @@ def own_model(folder: Path, factory: str = "Embedder", **more: Any) -> UserModel
     file = folder / f"{factory}.safetensors"
     save_file(network.state_dict(), file)
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    fields = {"name": "mine", "factory": f"user_networks:{factory}", "weights": f"file:{file}", "sha256": digest, "resize": 40, "crop": 32}
+    fields = {
+        "name": "mine",
+        "factory": f"tests.models.user_networks:{factory}",
+        "weights": f"file:{file}",
+        "sha256": digest,
+        "resize": 40,
+        "crop": 32,
+    }
     return UserModel(**{**fields, **more})

@@ -4,10 +4,10 @@ import subprocess
 import sys
 
 import pytest
-from own import own_model
 
 from infra.problem import Problem
 from models.catalog import built_in, resolve
+from tests.models.own import own_model
 
 
 def test_the_built_in_models_say_what_they_are():

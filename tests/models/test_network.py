@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from own import own_model
 
 from infra.problem import Problem
 from models.catalog import resolve
 from models.network import build
 from models.weights import fetch, load_state
+from tests.models.own import own_model
 
 
 def test_every_parameter_comes_from_the_file(tmp_path):
@@ -26,11 +26,11 @@ def test_every_parameter_comes_from_the_file(tmp_path):
     ("factory", "says"),
     [
         ("no_such_module:net", "cannot import no_such_module"),
-        ("user_networks:NoSuchNetwork", "user_networks has no NoSuchNetwork"),
-        ("user_networks:constant", "is a int; it must be a callable"),
-        ("user_networks:number", "returned int; it must return a torch.nn.Module"),
-        ("user_networks:broken", "failed: RuntimeError: no such layer"),
-        ("user_networks:Both", r"does not fit user_networks:Both.*Missing key.*head\.weight"),
+        ("tests.models.user_networks:NoSuchNetwork", "tests.models.user_networks has no NoSuchNetwork"),
+        ("tests.models.user_networks:constant", "is a int; it must be a callable"),
+        ("tests.models.user_networks:number", "returned int; it must return a torch.nn.Module"),
+        ("tests.models.user_networks:broken", "failed: RuntimeError: no such layer"),
+        ("tests.models.user_networks:Both", r"does not fit tests.models.user_networks:Both.*Missing key.*head\.weight"),
         ("models.mobilenet_v2:mobilenet_v2", "does not fit"),
     ],
 )

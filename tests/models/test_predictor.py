@@ -6,13 +6,13 @@ import sys
 import numpy as np
 import pytest
 import torch
-from own import own_model
-from user_networks import BATCH_THAT_FITS, CLASSES, WIDTH, Hungry
 
 from models.catalog import resolve
 from models.network import build
 from models.prediction import ModelError, ModelMemoryError
 from models.predictor import Predictor
+from tests.models.own import own_model
+from tests.models.user_networks import BATCH_THAT_FITS, CLASSES, WIDTH, Hungry
 
 
 @pytest.fixture(scope="module")

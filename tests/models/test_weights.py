@@ -15,14 +15,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from certificate import self_signed
-from own import own_model
 from safetensors.torch import save_file
 
 from infra.problem import Problem
 from models import weights
 from models.catalog import resolve
 from models.weights import check, fetch, load_state
+from tests.models.certificate import self_signed
+from tests.models.own import own_model
 
 BLOB = b"weights" * 100_000
 DIGEST = hashlib.sha256(BLOB).hexdigest()
