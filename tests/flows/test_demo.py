@@ -1,18 +1,17 @@
 """The demo, from nothing: rows, tags and the one failure; the second time there is nothing to do."""
 
-import time
 from pathlib import Path
 
 import pytest
 
 from flows import cli
-from flows.demo import CORRUPT
+from flows.demo import CORRUPT, ORIGINS, cut, source_video
 from tests.corpus import files
 
 Screen = pytest.CaptureFixture[str]
 
 
-def test_rows_tags_and_the_failure_are_shown_fast_the_second_time(
+def test_rows_tags_and_the_failure_are_shown_and_the_second_time_nothing_is_done(
     ray_here: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Screen
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -26,9 +25,8 @@ def test_rows_tags_and_the_failure_are_shown_fast_the_second_time(
     assert not any(line.startswith(CORRUPT) for line in first)
     assert any(f"{CORRUPT}.mp4: decode CORRUPT" in line for line in first)
     assert any(line.startswith("done: 8 clips in ") for line in first)
-    before, began_s = files(tmp_path), time.monotonic()
+    before = files(tmp_path)
     assert cli.execute(["demo"]) == cli.DONE
-    assert time.monotonic() - began_s < 10
     again = capsys.readouterr().out.splitlines()
     assert [line for line in again if "[1280]" in line] == rows
     assert again[-2] == "nothing to do: 2 shards published already, for every feature asked for"
@@ -36,3 +34,9 @@ def test_rows_tags_and_the_failure_are_shown_fast_the_second_time(
     assert cli.execute(["verify", "vidmill-demo/output"]) == cli.DONE
     assert cli.execute(["status", "vidmill-demo/demo.yaml"]) == cli.DONE
     assert "CORRUPT" in capsys.readouterr().out
+
+
+def test_everyone_gets_the_same_bytes() -> None:
+    """x264's mbtree gives other bytes each time."""
+    path = source_video(ORIGINS[0].file)
+    assert list(cut(path)) == list(cut(path))
