@@ -178,7 +178,7 @@ def doctor(config: Path | None, as_json: bool, overrides: dict[str, Any]) -> int
 
 def main() -> NoReturn:
     """Run the command line and exit."""
-    sys.path.insert(0, os.getcwd())  # a user's own model lies where they work
+    sys.path.append(os.getcwd())  # a user's own model lies where they work; last, or their models/ would hide ours
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup's wish
             signal.signal(number, signal.default_int_handler)

@@ -70,7 +70,7 @@ def show_demo(config: RunConfig, console: Console) -> None:
         table.add_column(heading, overflow="fold")
     for (clip_id, label), (_, vector), (_, tags) in zip(*tables, strict=True):
         best = max(tags, key=lambda tag: tag["score"])
-        table.add_row(clip_id, label, f"{vector[0]:.2f} {vector[1]:.2f}… [{len(vector)}]", f"{best['label']} {best['score']:.2f}")
+        table.add_row(clip_id, label, f"{vector[0]:.2f}… [{len(vector)}]", f"{best['label']} {best['score']:.2f}")
     console.print(table)
     console.print(Text(f"as a table: python -c \"import pandas as pd; print(pd.read_parquet('{config.output}/tags'))\""), soft_wrap=True)
     console.print()

@@ -4,6 +4,7 @@ vidmill demo (stdout)  ->  tests/bench/demo.svg
 """
 
 import io
+import os
 import subprocess
 import sys
 import tempfile
@@ -14,15 +15,16 @@ from rich.text import Text
 
 PICTURE = Path(__file__).with_name("demo.svg")
 COLUMNS = 100
+HOME = "/home/you"  # in place of a folder whose name is another one each time
 
 
 def main() -> None:
     """Run the demo in a fresh folder and draw its result."""
     with tempfile.TemporaryDirectory() as folder:
         command = [str(Path(sys.executable).with_name("vidmill")), "demo"]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+        done = subprocess.run(command, cwd=folder, env=os.environ | {"COLUMNS": str(COLUMNS)}, capture_output=True, text=True, check=True)
     console = Console(record=True, width=COLUMNS, file=io.StringIO())
-    console.print(Text.assemble(("$ vidmill demo\n", "bold"), done.stdout.strip()))
+    console.print(Text.assemble(("$ vidmill demo\n", "bold"), done.stdout.replace(os.path.realpath(folder), HOME).strip()))
     console.save_svg(str(PICTURE), title="vidmill demo")
     print(f"wrote {PICTURE}")
 

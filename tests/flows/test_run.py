@@ -41,6 +41,9 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_interrupted_runs_end_in_time_leave_nothing_running_and_go_on(corpus: Path, tmp_path: Path) -> None:
     """P10, P4: without the handler kept over ray.init, SIGTERM exits 1 at once."""
     output = tmp_path / "out"
+    for package in ("flows", "tasks", "models", "infra"):  # people keep code of their own where they work
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").write_text("raise ImportError('not ours')")
     for number in (signal.SIGINT, signal.SIGTERM):
         before = fragments(output)
         with program("run", *settings(corpus), cwd=tmp_path) as run:
