@@ -120,7 +120,7 @@ def process_shards(plan: RunPlan, run_id: str, held: Lease) -> Processed:
         note_members(config.output, plan.corpus)
     labels = Labels(read_annotations(plan.corpus.annotations).table, manifest_columns(config))
     context = PublishContext(config.output, run_id, plan.corpus.identity, labels, plan.labels_etags, overlay)
-    with ray_session(config.cluster) as found:
+    with ray_session(config.cluster, preload=("tasks.workers",)) as found:
         from tasks.pipeline import Run, TooManyFailures, process  # brings Ray Data, which a run with nothing to do need not load
 
         def counted(tally: Tally) -> None:

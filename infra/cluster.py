@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -31,8 +31,13 @@ class Resources:
 
 
 @contextmanager
-def ray_session(cluster: ClusterConfig) -> Iterator[Resources]:
+def ray_session(cluster: ClusterConfig, *, preload: Sequence[str] = ()) -> Iterator[Resources]:
     """Connect to the cluster, or start one on this machine, and let go of it at the end; a Ray this process already has is used and kept.
+
+    Args:
+        cluster: where the work runs.
+        preload: modules that the workers of a cluster started here import first of all. Ray puts the current folder before everything else
+            on their path, where packages of the same name may lie.
 
     Raises:
         Problem: the cluster cannot be reached or has no CPU.
@@ -45,7 +50,7 @@ def ray_session(cluster: ClusterConfig) -> Iterator[Resources]:
     try:
         if ours:
             with _signals_kept():
-                _start(cluster)
+                _start(cluster, preload)
         yield _resources(cluster)
     finally:
         if ours:
@@ -61,7 +66,7 @@ def _prepare_environment(cluster: ClusterConfig) -> None:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # else Ray keeps one for ever, in ~/.ray/auth_token
 
 
-def _start(cluster: ClusterConfig) -> None:
+def _start(cluster: ClusterConfig, preload: Sequence[str]) -> None:
     import ray
 
     local: dict[str, Any] = {
@@ -69,6 +74,7 @@ def _start(cluster: ClusterConfig) -> None:
         "num_gpus": cluster.gpus,
         "object_store_memory": OBJECT_STORE_BYTES,
         "include_dashboard": False,
+        "_system_config": {"preload_python_modules": list(preload)},
     }
     try:
         ray.init(address=cluster.address or "local", log_to_driver=False, **({} if cluster.address else local))

@@ -57,7 +57,8 @@ def program(*arguments: object, cwd: Path, **environment: str) -> Iterator[Progr
     finally:
         for process in started.family():
             process.kill()
-        started.process.wait(10)
+        with started.process:  # waits, and closes its pipes
+            pass
 
 
 def vidmill(*arguments: object, cwd: Path, **environment: str) -> tuple[int, str, str]:
