@@ -3,15 +3,14 @@
 import json
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
 from flows import cli
-from infra import cluster
+from infra import cluster, disk
 from tests.corpus import clip, name_of, write_tar
 from tests.flows.program import vidmill
 
@@ -117,20 +116,10 @@ def test_an_endpoint_that_does_not_answer_and_no_bucket(place: Path, s3: str, mo
     assert "check AWS_ENDPOINT_URL" in told
 
 
-@pytest.fixture
-def full_disk() -> Iterator[Path]:
-    """A folder on a file system without a free byte."""
-    with tempfile.TemporaryDirectory() as folder:
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k,mode=0777", "tmpfs", folder], check=True)
-        try:
-            Path(folder, "filler").write_bytes(bytes(4096))
-            yield Path(folder)
-        finally:
-            subprocess.run(["umount", folder], check=True)
-
-
-def test_a_full_disk_is_told_before_ray_starts(place: Path, full_disk: Path, capsys: Screen) -> None:
-    assert cli.execute(["run", *KINETICS, "tars", "--output", str(full_disk)]) == cli.USAGE
+def test_a_full_disk_is_told_before_ray_starts(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: Screen) -> None:
+    file = disk._File
+    monkeypatch.setattr(disk, "_File", lambda *_: file("/dev/full", "wb"))  # every write to it fails as on a full disk
+    assert cli.execute(["run", *KINETICS, "tars", "--output", "out"]) == cli.USAGE
     told = capsys.readouterr().err
     assert told.count("\n") == 1
     assert "no space left; free some space" in told
