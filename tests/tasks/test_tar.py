@@ -198,6 +198,7 @@ def test_a_damaged_header_ends_the_archive_after_what_was_before() -> None:
         (archive(SAMPLE) + b"garbage" * 100, FailureKind.CORRUPT),
         (content(9, 5000), FailureKind.CORRUPT),
     ],
+    ids=["nothing", "gzip of nothing", "page", "short page", "gzip of text", "bzip2", "zip", "gzip and more", "tar and more", "noise"],
 )
 def test_what_is_no_archive_or_more_than_one_is_one_report(data: bytes, kind: FailureKind) -> None:
     found = read(data)
@@ -205,7 +206,11 @@ def test_what_is_no_archive_or_more_than_one_is_one_report(data: bytes, kind: Fa
     assert len(found) in (1, 1 + len(SAMPLE))
 
 
-@pytest.mark.parametrize("data", [archive([]), gzip.compress(archive(SAMPLE)) + bytes(900), archive(SAMPLE)[: boundaries(archive(SAMPLE))[-1]]])
+@pytest.mark.parametrize(
+    "data",
+    [archive([]), gzip.compress(archive(SAMPLE)) + bytes(900), archive(SAMPLE)[: boundaries(archive(SAMPLE))[-1]]],
+    ids=["no member", "zeros after gzip", "no end mark"],
+)
 def test_padding_or_none_is_no_damage(data: bytes) -> None:
     assert all(isinstance(item, Member) for item in read(data))
 
