@@ -78,9 +78,11 @@ def _start(cluster: ClusterConfig, preload: Sequence[str]) -> None:
     }
     try:
         ray.init(address=cluster.address or "local", log_to_driver=False, **({} if cluster.address else local))
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        cause = str(error).strip().partition("\n")[0]
-        raise Problem(f"cluster.address {cluster.address or 'local'}: {cause}; start Ray there, or leave the address out") from error
+    except Exception as error:  # Ray says a plain Exception when the machine is too busy to start it in 30 s
+        cause = str(error).strip().partition("\n")[0].rstrip(".")
+        if cluster.address:
+            raise Problem(f"cluster.address {cluster.address}: {cause}; start Ray there, or leave the address out") from error
+        raise Problem(f"Ray did not start on this machine: {cause}; when the machine is less busy, run the same command again") from error
 
 
 def _check_reachable(address: str | None) -> None:

@@ -1,6 +1,7 @@
 """What is started once for all tests that need it: an S3 server, a Ray."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -16,6 +17,11 @@ from infra.cluster import ray_session
 from infra.settings import ClusterConfig
 
 START_S = 60
+
+
+def pytest_configure() -> None:
+    """A shell starts what it puts in the background with SIGINT ignored, and our children would inherit that."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

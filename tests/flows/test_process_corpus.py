@@ -21,6 +21,7 @@ from prefect.settings import (
 
 from flows.process_corpus import RunIncomplete, process_corpus
 from flows.watch import WATCHER
+from infra import storage
 from infra.lease import LeaseLost
 from tasks import pipeline
 from tasks.progress import ProgressSnapshot
@@ -154,6 +155,9 @@ def test_a_flow_without_a_server_brings_its_own(ray_here: None, tmp_path: Path) 
                 server.stop()
 
 
+THEIRS = b"another run's"
+
+
 class Usurper:
     """Watches a run, and takes its output away as soon as it has begun."""
 
@@ -161,7 +165,8 @@ class Usurper:
         self.lease = lease
 
     def show(self, snapshot: ProgressSnapshot) -> None:
-        self.lease.write_text("another run's")
+        while storage.replace_if(str(self.lease), THEIRS, storage.read_versioned(str(self.lease)).version) is None:
+            pass  # it was renewed in between
         time.sleep(0.2)
 
     def failure(self, text: str) -> None:
@@ -179,7 +184,7 @@ def test_a_run_whose_output_is_taken_over_stops(ray_here: None, tmp_path: Path, 
             process_corpus.fn(config)
     finally:
         WATCHER.reset(token)
-    assert lease.read_text() == "another run's"
+    assert lease.read_bytes() == THEIRS
     assert not (tmp_path / "out" / "embeddings").exists()
 
 

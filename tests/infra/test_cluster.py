@@ -52,3 +52,15 @@ def test_a_cluster_that_does_not_answer_is_one_line_at_once(scheme: str) -> None
         ray_session(ClusterConfig(address=address)),
     ):
         pass
+
+
+def test_a_machine_too_busy_to_start_ray_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(**_: object) -> None:
+        raise Exception("The current node timed out during startup. This could happen because\nthe GCS is overloaded.")  # as Ray does
+
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr("ray.init", init)
+    monkeypatch.setattr("ray.shutdown", lambda: None)
+    told = r"^Ray did not start on this machine: The current node timed out.*; when the machine is less busy, run the same command again$"
+    with pytest.raises(Problem, match=told), ray_session(ClusterConfig()):
+        pass
