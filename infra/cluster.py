@@ -40,7 +40,7 @@ def ray_session(cluster: ClusterConfig, *, preload: Sequence[str] = ()) -> Itera
             on their path, where packages of the same name may lie.
 
     Raises:
-        Problem: the cluster cannot be reached or has no CPU.
+        Problem: the cluster cannot be reached, Ray does not start here, or there is no CPU.
     """
     _check_reachable(cluster.address)
     _prepare_environment(cluster)

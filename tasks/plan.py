@@ -16,7 +16,7 @@ from tasks import manifest
 from tasks.feature import Feature, features_of, model_specs
 from tasks.labels import labels_etag
 from tasks.membership import read_members
-from tasks.published import FAILURES_FOLDER, Footer, footers, path_of, read_footer, shards_in
+from tasks.published import FAILURES_FOLDER, Footer, footers, footers_of, shards_in
 from tasks.shardwork import ShardWork
 from tasks.source import LOOSE, Corpus, Membership, Shard, identity_of, list_corpus
 
@@ -56,9 +56,8 @@ def plan_run(config: RunConfig) -> RunPlan:
     return RunPlan(config, corpus, features, _work(config, corpus, published, labels), labels)
 
 
-def work_left(plan: RunPlan) -> tuple[ShardWork, ...]:
-    """What the plan's corpus, as it was listed, lacks in the output as it is now."""
-    published = {feature: footers(plan.config.output, feature) for feature in plan.features}
+def work_left(plan: RunPlan, published: Published) -> tuple[ShardWork, ...]:
+    """What the plan's corpus, as it was listed, lacks in an output that holds `published`, footers of all the plan's features."""
     return _work(plan.config, plan.corpus, published, plan.labels_etags)
 
 
@@ -82,7 +81,10 @@ def _members(config: RunConfig) -> Mapping[str, Membership]:
 
 
 def _work(config: RunConfig, corpus: Corpus, published: Published, labels: Mapping[str, str]) -> tuple[ShardWork, ...]:
-    state = _Output(config.output, tuple(published), published, shards_in(config.output, FAILURES_FOLDER), labels)
+    clips, *others = published.values()
+    failures = shards_in(config.output, FAILURES_FOLDER)
+    lacking = sorted(name for name in failures & clips.keys() if any(name not in found for found in others))
+    state = _Output(tuple(published), published, failures, footers_of(config.output, FAILURES_FOLDER, lacking), labels)
     return tuple(found for shard in corpus.shards if (found := state.work_of(shard)).features)
 
 
@@ -90,10 +92,10 @@ def _work(config: RunConfig, corpus: Corpus, published: Published, labels: Mappi
 class _Output:
     """What the output holds, by feature and shard."""
 
-    output: str
     features: tuple[Feature, ...]
     published: Published
-    failures: set[str]
+    failures: set[str]  # shards that have some
+    explanations: Mapping[str, Footer]  # of the failures of shards that lack a file
     labels: Mapping[str, str]
 
     def work_of(self, shard: Shard) -> ShardWork:
@@ -117,7 +119,7 @@ class _Output:
         return footer.source_etag == shard.etag
 
     def _empty(self, shard: Shard) -> tuple[str, ...]:
-        failures = read_footer(path_of(self.output, FAILURES_FOLDER, shard.name)) if shard.name in self.failures else None
+        failures = self.explanations.get(shard.name)
         return failures.empty if failures and failures.source_etag == shard.etag else ()
 
     def _reusable(self, shard: Shard, clips: Footer | None) -> frozenset[str]:

@@ -6,7 +6,7 @@ The visible file is the only memory a run has of earlier runs.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version as release_of
@@ -110,10 +110,14 @@ def shards_in(output: str, folder: str) -> set[str]:
 
 
 def footers(output: str, feature: Feature) -> dict[str, Footer]:
-    """Footers of a feature by shard, read in parallel."""
-    shards = sorted(shards_in(output, feature.folder))
+    """Footers of a feature by shard."""
+    return footers_of(output, feature.folder, sorted(shards_in(output, feature.folder)))
+
+
+def footers_of(output: str, folder: str, shards: Sequence[str]) -> dict[str, Footer]:
+    """Footers of these shards' files in a folder, read in parallel."""
     with ThreadPoolExecutor(FOOTER_THREADS) as pool:
-        return dict(zip(shards, pool.map(lambda shard: read_footer(path_of(output, feature.folder, shard)), shards), strict=True))
+        return dict(zip(shards, pool.map(lambda shard: read_footer(path_of(output, folder, shard)), shards), strict=True))
 
 
 def read_rows(uri: str, columns: Iterable[str] | None = None) -> pa.Table | None:

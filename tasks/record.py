@@ -95,10 +95,11 @@ def summarize(plan: RunPlan, run_id: str, status: Status, tally: Tally, problems
     A run is `done` only if every shard is whole for every feature; over `limits.max_failed` it is not, whichever run the failures come from.
     """
     output, shards = plan.config.output, [shard.name for shard in plan.corpus.shards]
-    published = {f: {name: footer for name, footer in footers(output, f).items() if name in set(shards)} for f in plan.features}
+    known = set(shards)
+    published = {f: {name: footer for name, footer in footers(output, f).items() if name in known} for f in plan.features}
     coverage = _coverage(published[plan.features[0]], read_annotations(plan.corpus.annotations).table.num_rows)
     failures = published_failures(output, shards)
-    left = [work.shard.name for work in work_left(plan)] if status in ("done", "nothing to do") else []
+    left = [work.shard.name for work in work_left(plan, published)] if status in ("done", "nothing to do") else []
     failed = len({key_of(row)[0] for row in failures})
     allowed = allowed_failures(plan.config.limits.max_failed, coverage.present)
     if left:

@@ -10,6 +10,7 @@ from infra.problem import Problem
 from infra.settings import RunConfig
 from tasks.feature import features_of
 from tasks.plan import RunPlan, manifest_columns, overlay_work, plan_run, work_left
+from tasks.published import footers
 from tasks.verify import verify
 from tests.corpus import contents, files, spoil, table, write_tar
 from tests.tasks.networks import DARK, LIGHT, MEDIUM, grey
@@ -49,7 +50,7 @@ def test_everything_is_to_be_done_and_then_nothing(corpus: Path) -> None:
         spoil(path)
     after = plan_run(config_of(corpus))
     assert (todo(after), after.done_shards) == ({}, 2)
-    assert work_left(plan) == ()
+    assert work_left(plan, {feature: footers(plan.config.output, feature) for feature in plan.features}) == ()
 
 
 def unlink(corpus: Path, folder: str, shard: str = "plain") -> None:
