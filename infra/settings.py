@@ -66,6 +66,7 @@ class LimitsConfig(Settings):
     max_frames: PositiveWhole = Field(10_000, description="frames looked at in one clip")
     max_duration_s: PositiveReal = Field(86_400.0, description="seconds of one video")
     max_bytes: PositiveWhole = Field(512 << 20, description="bytes of one archive member, or of one video's part that a clip needs")
+    max_memory_bytes: PositiveWhole = Field(2 << 30, description="bytes of memory that decoding one clip may take")
     clip_timeout_s: PositiveReal = Field(300.0, description="seconds of decoding one clip")
 
 

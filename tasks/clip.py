@@ -33,14 +33,25 @@ class FailureKind(StrEnum):
 class ClipError(Exception):
     """A clip or member that gives no row: the kind for the machine, the message for a person."""
 
-    def __init__(self, kind: FailureKind, message: str) -> None:
+    def __init__(self, kind: FailureKind, message: str, attempts: int = 1) -> None:
         super().__init__(message)
         self.kind = kind
         self.message = message
+        self.attempts = attempts
 
-    def __reduce__(self) -> "tuple[type[ClipError], tuple[FailureKind, str]]":
+    def __reduce__(self) -> "tuple[type[ClipError], tuple[FailureKind, str, int]]":
         """Pickle by what it was made from: errors cross processes."""
-        return type(self), (self.kind, self.message)
+        return type(self), (self.kind, self.message, self.attempts)
+
+
+def too_large(what: str, limit: str, allowed: float) -> ClipError:
+    """The TOO_LARGE failure: value, limit and the flag that raises it."""
+    return ClipError(FailureKind.TOO_LARGE, f"{what}; limits.{limit} is {allowed:,} (raise it with --limits.{limit.replace('_', '-')})")
+
+
+def out_of_memory(max_memory_bytes: int) -> ClipError:
+    """The TOO_LARGE failure of a video that asked for memory in vain."""
+    return too_large("decoding needs more memory", "max_memory_bytes", max_memory_bytes)
 
 
 @dataclass(frozen=True, slots=True)

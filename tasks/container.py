@@ -6,7 +6,6 @@
 Knows PyAV and nothing of sampling, Ray, S3 or models.
 """
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -20,7 +19,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from infra.settings import LimitsConfig
-from tasks.clip import ClipError, FailureKind
+from tasks.clip import ClipError, FailureKind, out_of_memory, too_large
 from tasks.random_access import is_random_access
 
 if TYPE_CHECKING:
@@ -39,39 +38,15 @@ av.logging.set_level(None)
 av.logging.set_libav_level(av.logging.PANIC)
 
 
-class Deadline:
-    """A stretch of wall time that can be prolonged by what others spent."""
-
-    def __init__(self, limit_s: float) -> None:
-        self._limit_s = limit_s
-        self._end = time.monotonic() + limit_s
-
-    def check(self) -> None:
-        """Raise `ClipError` TIMEOUT when the time is over."""
-        if time.monotonic() > self._end:
-            raise ClipError(FailureKind.TIMEOUT, f"decoding took over {self._limit_s:g} s (raise it with --limits.clip-timeout-s)")
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Time spent inside does not count."""
-        since = time.monotonic()
-        try:
-            yield
-        finally:
-            self._end += time.monotonic() - since
-
-
 class _Reader:
     """The file as libav sees it: without a name, never closed; libav may swallow a failed read, so the failure is kept."""
 
-    def __init__(self, file: BinaryIO, deadline: Deadline) -> None:
+    def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self._deadline = deadline
         self.failure: ClipError | None = None
 
     def read(self, size: int) -> bytes:
         with self._kept():
-            self._deadline.check()
             return self._file.read(size)
 
     def seek(self, offset: int, whence: int = 0) -> int:
@@ -101,12 +76,11 @@ class Video:
 
     def __init__(self, file: BinaryIO, limits: LimitsConfig) -> None:
         self.limits = limits
-        self.deadline = Deadline(limits.clip_timeout_s)
         self._file = file
         self._bytes_read = 0  # of the video stream's packets, since the last seek
         self.at_end = False  # whether the last packet was read
         self._undecodable = ClipError(FailureKind.CORRUPT, "no frame can be decoded; fetch the file again")
-        self._reader = _Reader(file, self.deadline)
+        self._reader = _Reader(file)
         with self._translated():
             self.rewind()
 
@@ -188,12 +162,11 @@ class Video:
         """Packets from where the file stands to its end, in decode order.
 
         Raises:
-            ClipError: TRUNCATED where reading fails on the way, CORRUPT before the first packet, TOO_LARGE, TIMEOUT, STORAGE.
+            ClipError: TRUNCATED where reading fails on the way, CORRUPT before the first packet, TOO_LARGE, STORAGE.
         """
         read = 0
         try:
             for packet in self._container.demux(self.stream):
-                self.deadline.check()
                 if packet.size == 0:
                     continue
                 read += 1
@@ -234,7 +207,6 @@ class Video:
 
     def decode(self, packet: VideoPacket | None) -> list[VideoFrame]:
         """Pictures that come out when `packet` goes in; None drains the decoder. A damaged packet gives none."""
-        self.deadline.check()
         try:
             frames = self.decoder.decode(packet)
         except _MEDIA_ERRORS as error:
@@ -291,19 +263,14 @@ class Video:
             raise self._failure(error) from error
 
     def _failure(self, error: Exception) -> ClipError:
-        """The same error as data; what the file or the clock said first goes before what libav made of it."""
+        """The same error as data; what the file said first goes before what libav made of it."""
         if self._reader.failure:
             return self._reader.failure
         if isinstance(error, MemoryError):
-            return ClipError(FailureKind.OOM, "the video asks for more memory than there is; lower --limits.max-pixels to refuse its like")
+            return out_of_memory(self.limits.max_memory_bytes)
         if isinstance(error, av.error.DecoderNotFoundError | av.error.PatchWelcomeError):
             return ClipError(FailureKind.UNSUPPORTED, f"the codec cannot be decoded ({_reason(error)}); convert it, for example to H.264")
         return ClipError(FailureKind.CORRUPT, f"not a readable video ({_reason(error)}); fetch the file again")
-
-
-def too_large(what: str, limit: str, allowed: float) -> ClipError:
-    """The TOO_LARGE failure: value, limit and the flag that raises it."""
-    return ClipError(FailureKind.TOO_LARGE, f"{what}; limits.{limit} is {allowed:,} (raise it with --limits.{limit.replace('_', '-')})")
 
 
 def _reason(error: Exception) -> str:
@@ -315,7 +282,7 @@ def open_video(file: BinaryIO, *, limits: LimitsConfig) -> Iterator[Video]:
     """Open a seekable file of encoded video; the file itself is not closed.
 
     Raises:
-        ClipError: EMPTY, CORRUPT, NO_VIDEO, UNSUPPORTED, TOO_LARGE, STORAGE, OOM or TIMEOUT.
+        ClipError: EMPTY, CORRUPT, NO_VIDEO, UNSUPPORTED, TOO_LARGE or STORAGE.
     """
     if not _first_byte(file):
         raise ClipError(FailureKind.EMPTY, "the file is empty; fetch it again")

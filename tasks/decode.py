@@ -23,8 +23,8 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 
 from infra.settings import LimitsConfig
-from tasks.clip import ClipInfo, Frame, Window
-from tasks.container import Video, VideoPacket, open_video, too_large
+from tasks.clip import ClipInfo, Frame, Window, too_large
+from tasks.container import Video, VideoPacket, open_video
 from tasks.extent import all_timed, check_whole, count_frames, count_indexed, end_pts, is_shown, known_end, lead_in, shown_pts, tail
 from tasks.random_access import single_layer
 from tasks.sampling import FOR_EVER, FROM_START, Run, Span, Ticks, exact, plan_runs
@@ -57,7 +57,7 @@ def open_clip(file: BinaryIO, *, fps: float, window: Window | None, limits: Limi
         fps: samples per second; ticks lie at k/fps from the clip's first frame. Above the source's rate every frame is a sample.
         window: seconds from the video's first frame; None takes the whole file, reads all of it and measures its length. With a
             window nothing after the packet that settles the last sample is read, save libav's buffer. The packets read are held.
-        limits: what the clip may cost; time that the caller spends between samples does not count.
+        limits: what the clip may cost, but for time and memory, which only the owner of a process can limit (`tasks.isolate`).
 
     Raises:
         ClipError: on opening or between samples; EMPTY also where the window holds no frame, TRUNCATED also where it begins after
@@ -209,8 +209,7 @@ def _convert(video: Video, pictures: Iterator[TimedPicture], ticks: Ticks, span:
             _check_count(video, count)
             frame = Frame(_upright(picture, converter), float((pts - ticks.first) * video.time_base))
             tick = ticks.after(pts)
-            with video.deadline.paused():
-                yield frame
+            yield frame
         if tick >= span.end:
             return
 

@@ -77,5 +77,5 @@ class Outcome:
 
 def failed_clip(error: ClipError, *, uri: str, etag: str, size_bytes: int, clip_id: str | None = None) -> EncodedClip:
     """A member that cannot become a clip."""
-    failure = Failure(clip_id, uri, "read", error.kind, error.message, etag)
+    failure = Failure(clip_id, uri, "read", error.kind, error.message, etag, error.attempts)
     return EncodedClip(clip_id or uri, "", uri, etag, size_bytes, 0.0, None, failure=failure)

@@ -7,7 +7,7 @@ neighbours; on a GPU frames of many clips share a pass. Knows nothing of Ray or 
 """
 
 import io
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, BinaryIO
@@ -15,13 +15,11 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from infra import storage
-from infra.settings import RunConfig
 from models.prediction import ModelError, ModelMemoryError, Prediction
-from models.prepare import prepare
 from models.spec import Geometry, ModelSpec
-from tasks.clip import ClipError, ClipInfo, FailureKind, Frame
-from tasks.decode import open_clip
+from tasks.clip import ClipError, ClipInfo, FailureKind
 from tasks.encoded import EncodedClip, Failure
+from tasks.isolate import Decoder
 from tasks.read import as_clip_error
 
 if TYPE_CHECKING:
@@ -49,15 +47,15 @@ class InferredClip:
     failures: tuple[Failure, ...]
 
 
-def decode(clip: EncodedClip, geometries: Sequence[Geometry], config: RunConfig) -> DecodedClip:
+def decode(clip: EncodedClip, decoder: Decoder, geometries: Sequence[Geometry], *, fps: float) -> DecodedClip:
     """Decode a clip and cut its frames to what the models eat; a bad clip comes back as a failure."""
     light = replace(clip, data=None)
     if clip.failure:
         return DecodedClip(light, None, failure=clip.failure)
     try:
-        with _opened(clip) as file, open_clip(file, fps=config.decode.fps, window=clip.window, limits=config.limits) as source:
-            times, squares = _squares(source, geometries)
-            return DecodedClip(light, source.info, squares, times)
+        with _opened(clip) as file:
+            found = decoder.decode(file, fps=fps, window=clip.window, geometries=geometries)
+        return DecodedClip(light, found.info, found.squares, found.time_s)
     except (ClipError, storage.StorageError) as error:
         return _undecoded(light, error)
 
@@ -67,17 +65,7 @@ def _undecoded(clip: EncodedClip, error: ClipError | storage.StorageError) -> De
         known = as_clip_error(error)
     except storage.StorageError as trouble:
         return DecodedClip(clip, None, problem=str(trouble))
-    return DecodedClip(clip, None, failure=_failure(clip, "decode", known.kind, known.message))
-
-
-def _squares(frames: Iterable[Frame], geometries: Sequence[Geometry]) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
-    times: list[float] = []
-    columns: list[list[np.ndarray]] = [[] for _ in geometries]
-    for frame in frames:
-        times.append(frame.time_s)
-        for column, geometry in zip(columns, geometries, strict=True):
-            column.append(prepare(frame.rgb, geometry))
-    return np.array(times, np.float32), tuple(np.stack(column) for column in columns)
+    return DecodedClip(clip, None, failure=_failure(clip, "decode", known.kind, known.message, known.attempts))
 
 
 @contextmanager
@@ -147,5 +135,5 @@ def _guarded(predictor: "Predictor", clip: DecodedClip, which: int) -> Predictio
         return _failure(clip.clip, predictor.spec.name, FailureKind.MODEL, message)
 
 
-def _failure(clip: EncodedClip, stage: str, kind: FailureKind, message: str) -> Failure:
-    return Failure(clip.key, clip.uri, stage, kind, message, clip.source_etag)
+def _failure(clip: EncodedClip, stage: str, kind: FailureKind, message: str, attempts: int = 1) -> Failure:
+    return Failure(clip.key, clip.uri, stage, kind, message, clip.source_etag, attempts)

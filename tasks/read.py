@@ -4,7 +4,7 @@
     webdataset    <key>.mp4 [+ <key>.cls] in a tar              -> the clip <key>
     loose videos  windows of `clip_s` seconds                   -> <path>#<start in ms>; bytes stay where they are
 
-Knows containers of clips, not codecs; a video's length is asked of `tasks.decode`.
+Knows containers of clips, not codecs; a video's length is asked of a decoder process.
 """
 
 import math
@@ -16,8 +16,8 @@ from infra import storage
 from infra.settings import RunConfig, SourceKind
 from infra.storage import Cause, ObjectInfo, StorageError
 from tasks.clip import ClipError, ClipInfo, FailureKind, Window
-from tasks.decode import probe
 from tasks.encoded import EncodedClip, failed_clip
+from tasks.isolate import Decoder
 from tasks.shardwork import SOURCE_STAGES, ShardWork, key_of, published_clips, published_failures
 from tasks.source import LOOSE, SourceFile, is_video
 from tasks.tar import BadMember, Member, members
@@ -88,16 +88,17 @@ class ShardReader:
 
     def _loose(self) -> Iterator[EncodedClip]:
         listed = _listed(self.config.output, self.work) if self.work.listed else {}
+        decoder = Decoder(self.config.limits)
         for file in self.work.shard.files:
             earlier = listed.get((file.uri, file.etag))
-            yield from (_again(file, row) for row in earlier) if earlier else self._windows(file)
+            yield from (_again(file, row) for row in earlier) if earlier else self._windows(file, decoder)
 
-    def _windows(self, file: SourceFile) -> Iterator[EncodedClip]:
+    def _windows(self, file: SourceFile, decoder: Decoder) -> Iterator[EncodedClip]:
         try:
             if not file.etag:
                 raise ClipError(FailureKind.MISSING, "the manifest names it and it is not there; correct the uri or bring the file")
             with storage.open_seekable(ObjectInfo(file.uri, file.size_bytes, file.etag)) as video:
-                info = probe(video, limits=self.config.limits)
+                info = decoder.probe(video)
         except (ClipError, StorageError) as error:
             yield failed_clip(as_clip_error(error), uri=file.uri, etag=file.etag, size_bytes=file.size_bytes)
             return

@@ -19,6 +19,7 @@ from models.spec import ModelSpec
 from tasks.encoded import Outcome, Parcel, ShardEnd
 from tasks.feature import Feature
 from tasks.infer import DecodedClip, InferredClip, Models, decode, geometries_of
+from tasks.isolate import Decoder
 from tasks.published import FAILURES_FOLDER
 from tasks.read import ShardReader
 from tasks.rows import failure_rows, feature_rows
@@ -82,11 +83,12 @@ class DecodeWorker:
     """Decodes clips and cuts their frames to what the models eat."""
 
     def __init__(self, config: RunConfig, models: Sequence[ModelSpec]) -> None:
-        self.config = config
+        self.fps = config.decode.fps
         self.geometries = geometries_of(models)
+        self.decoder = Decoder(config.limits)
 
     def __call__(self, parcel: Parcel) -> DecodedParcel:
-        clips = tuple(decode(clip, self.geometries, self.config) for clip in parcel.clips)
+        clips = tuple(decode(clip, self.decoder, self.geometries, fps=self.fps) for clip in parcel.clips)
         return DecodedParcel(parcel.shard, parcel.features, clips, parcel.end)
 
 

@@ -2,7 +2,6 @@
 
 import io
 import sys
-import time
 from contextlib import suppress
 
 import pytest
@@ -87,12 +86,6 @@ def test_a_frame_that_grows_later_is_too_large(codec, max_pixels):
     small = encode(moving_pictures(10, WIDTH, HEIGHT), Recipe("mpegts", codec))
     large = encode([picture.reformat(640, 480) for picture in moving_pictures(5, 128, 128)], Recipe("mpegts", codec), pts=range(100, 105))
     assert failure(small + large, 30, limits=LimitsConfig(max_pixels=max_pixels)).kind is FailureKind.TOO_LARGE
-
-
-def test_time_is_limited_but_not_the_callers():
-    assert failure(video("h264"), limits=LimitsConfig(clip_timeout_s=1e-6)).kind is FailureKind.TIMEOUT
-    with open_clip(io.BytesIO(video("h264")), fps=1, window=None, limits=LimitsConfig(clip_timeout_s=0.4)) as clip:
-        assert [time.sleep(0.3) for _ in clip] == [None] * 3
 
 
 class Breaking(io.BytesIO):

@@ -136,7 +136,7 @@ def test_decode_and_infer_may_be_apart(config: RunConfig) -> None:
 
 
 def test_trouble_with_the_store_is_reported_and_nothing_is_staged_for_the_clip(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    def trouble(clip: Any, *_: object) -> Any:
+    def trouble(clip: Any, *_: object, **__: object) -> Any:
         return DecodedClip(clip, None, problem="the store kept failing")
 
     (first, *_) = read_parcels(work_in(config), config)
