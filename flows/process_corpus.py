@@ -19,6 +19,7 @@ from flows.preflight import checked_plan
 from flows.step import in_flow_run, step
 from flows.watch import RUN_ID, Watch
 from infra.cluster import ray_session
+from infra.crash_point import CrashPoint, crash_point
 from infra.lease import Lease, lease
 from infra.problem import Problem
 from infra.settings import RunConfig
@@ -74,7 +75,9 @@ def process_corpus(config: RunConfig) -> RunSummary:
 @contextmanager
 def _recorded(plan: RunPlan, run_id: str) -> Iterator[None]:
     """The record says how a run ended also when it does not come to its report."""
+    crash_point(CrashPoint.LEASED)
     write_record(plan, run_id, "running")
+    crash_point(CrashPoint.RECORDED)
     try:
         yield
     except (KeyboardInterrupt, TerminationSignal):

@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from infra.crash_point import CrashPoint, crash_point
 from infra.store import Cause, NotFound, ObjectInfo, StorageError, Versioned, Write, leads_to, matches
 
 if TYPE_CHECKING:
@@ -112,7 +113,9 @@ def open_seekable(found: ObjectInfo) -> BinaryIO:
 def publish(path: str, write: Write) -> None:
     """Make a file appear whole, or not at all."""
     with _temporary(path, write) as temporary, _told(path):
+        crash_point(CrashPoint.WRITTEN)
         os.replace(temporary, path)
+        crash_point(CrashPoint.VISIBLE)
     _sync_folder(path)
 
 

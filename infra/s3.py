@@ -16,6 +16,7 @@ from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from typing import Any, BinaryIO, cast
 
+from infra.crash_point import CrashPoint, crash_point
 from infra.s3_error import Refused
 from infra.s3_request import request, submit
 from infra.store import Cause, NotFound, ObjectInfo, StorageError, Versioned, Write, is_pattern, matches
@@ -79,7 +80,9 @@ def publish(uri: str, write: Write) -> None:
     upload = _Upload(uri)
     try:
         write(cast(BinaryIO, upload))
+        crash_point(CrashPoint.WRITTEN)
         upload.finish()
+        crash_point(CrashPoint.VISIBLE)
     except BaseException:
         upload.abort()
         raise

@@ -3,9 +3,10 @@
 The driver keeps counts per shard, never clips: when as many outcomes as clips have come back, the shard is published.
 """
 
+import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import ray.data
 
@@ -28,16 +29,16 @@ READER_CPUS = 0.1
 PUBLISH_THREADS = 4
 
 
-def stages(config: RunConfig, models: tuple[ModelSpec, ...], run_id: str, found: Resources) -> tuple[Stage, ...]:
-    """The stages a clip passes, in order; placement follows the cluster."""
+def stages(config: RunConfig, models: tuple[ModelSpec, ...], ids: tuple[str, str], found: Resources) -> tuple[Stage, ...]:
+    """The stages a clip passes, in order; placement follows the cluster. `ids` are those of the run and of this try at it."""
     read = Stage("read", read_parcels, (config,), cpus=READER_CPUS)
     if not found.gpus:
-        return (read, Stage("clip", ClipWorker, (config, models, run_id), found.cpus, cpus=WORKER_CPUS))
+        return (read, Stage("clip", ClipWorker, (config, models, *ids), found.cpus, cpus=WORKER_CPUS))
     decoders = max(1, found.cpus - found.gpus)
     return (
         read,
         Stage("decode", DecodeWorker, (config, models), decoders, cpus=WORKER_CPUS),
-        Stage("infer", InferWorker, (config, models, run_id), found.gpus, cpus=READER_CPUS, gpus=1),
+        Stage("infer", InferWorker, (config, models, *ids), found.gpus, cpus=READER_CPUS, gpus=1),
     )
 
 
@@ -78,11 +79,12 @@ def process(run: Run, found: Resources) -> Tally:
     Raises:
         TooManyFailures: over `limits.max_failed`; finished shards are published, finished clips staged.
     """
+    try_id = uuid.uuid4().hex[:8]
     overlay = [run.context.replacements] if run.context.replacements else []
     wanted = {feature.model for work in run.work for feature in work.features}
     models = tuple(spec for spec in model_specs(run.config) if spec.name in wanted)
-    steps = stages(run.config, models, run.context.run_id, found)
-    dataset = dataset_of([*overlay, *run.work], steps)
+    steps = stages(run.config, models, (run.context.run_id, try_id), found)
+    dataset = dataset_of([replace(work, try_id=try_id) for work in (*overlay, *run.work)], steps)
     publisher = _Publisher(run)
     try:
         for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from infra import storage
+from infra.crash_point import CrashPoint, crash_point
 from tasks.feature import Feature
 from tasks.labels import Labels, add_manifest_columns
 from tasks.published import FAILURES_FOLDER, Coverage, Footer, path_of, read_footer, read_rows
@@ -79,9 +80,14 @@ class _Publication:
     def run(self) -> PublishedShard:
         chosen = {feature: self._choose(feature) for feature in self.work.features}
         failures = self._unexplained_removed(chosen)
+        crash_point(CrashPoint.COMPLETE)
         written = [self._publish_failures(failures, self._empty(chosen))]
-        written += [self._publish(feature, chosen[feature]) for feature in reversed(self.work.features)]
+        crash_point(CrashPoint.FAILURES)
+        for feature in reversed(self.work.features):
+            written.append(self._publish(feature, chosen[feature]))
+            crash_point(CrashPoint.CLIPS if feature.table == "clips" else CrashPoint.FEATURE)
         Staging(self.context.output, self.work.shard.name).clear()
+        crash_point(CrashPoint.CLEARED)
         kinds = Counter(str(failure["kind"]) for failure in failures)
         rows = tuple((feature, len(choice)) for feature, choice in chosen.items())
         return PublishedShard(self.work.shard.name, len(self.members), rows, tuple(kinds.items()), tuple(uri for uri in written if uri))

@@ -32,6 +32,7 @@ class ShardWork:
     listed: bool  # the published clips and failures list every member of the shard as it was then
     unchanged: bool  # and it still is as it was
     overlay: bool = False  # an archive of replacements: staged for other shards, not published itself
+    try_id: str = ""  # who works on it; see `Staging`
 
     def wants(self, feature: Feature) -> bool:
         """Whether the feature is to be published."""
@@ -73,14 +74,15 @@ def row_files(output: str, work: ShardWork, feature: Feature, columns: tuple[str
         etags = published_etags(output, work)
         if rows is not None:
             yield RowFile(tuple((clip_id, etags.get(clip_id, "")) for clip_id in rows["clip_id"].to_pylist()), rows)
-    for rows in Staging(output, work.shard.name).tables(feature.folder, None if columns is None else ("clip_id", "source_etag", *columns)):
+    wanted = None if columns is None else ("clip_id", "source_etag", *columns)
+    for rows in Staging(output, work.shard.name, work.try_id).tables(feature.folder, wanted):
         keys = zip(rows["clip_id"].to_pylist(), rows["source_etag"].to_pylist(), strict=True)
         yield RowFile(tuple(keys), rows if feature.table == "clips" else rows.drop_columns(["source_etag"]))
 
 
 def failures_of(output: str, work: ShardWork) -> list[dict[str, object]]:
     """Failures of the shard, published and staged, as rows of the failures table."""
-    staged = Staging(output, work.shard.name).tables(FAILURES_FOLDER)
+    staged = Staging(output, work.shard.name, work.try_id).tables(FAILURES_FOLDER)
     return [*published_failures(output, work), *(row for table in staged for row in table.to_pylist())]
 
 

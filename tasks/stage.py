@@ -15,9 +15,8 @@ import pyarrow as pa
 import ray.data
 from ray.util.annotations import RayDeprecationWarning
 
-# Loss of a node restarts its actors; a clip that kills its actor must not do so for ever.
-ACTOR_RESTARTS = 3
-TASK_RETRIES = 2
+# Loss of a node restarts its actors and tasks; one that dies wherever it runs must not do so for ever, as is Ray's default.
+RESTARTS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +69,13 @@ def apply(dataset: "ray.data.Dataset", stage: Stage) -> "ray.data.Dataset":
     """Append a stage to a dataset."""
     options: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow", "num_cpus": stage.cpus, "num_gpus": stage.gpus or None}
     if stage.workers is None:
-        return dataset.map_batches(StageTask(stage).__call__, **options)
-    pool = ray.data.ActorPoolStrategy(size=stage.workers)
-    limits: dict[str, Any] = {"max_restarts": ACTOR_RESTARTS, "max_task_retries": TASK_RETRIES}
+        return _bounded(dataset, StageTask(stage).__call__, **options, max_retries=RESTARTS)
+    options |= {"fn_constructor_args": (stage,), "compute": ray.data.ActorPoolStrategy(size=stage.workers)}
+    return _bounded(dataset, StageActor, **options, max_restarts=RESTARTS, max_task_retries=RESTARTS)
+
+
+def _bounded(dataset: "ray.data.Dataset", work: Any, **options: Any) -> "ray.data.Dataset":
     with warnings.catch_warnings():
-        # Ray 2.60 deprecates passing these and names no other way to end its default of endless restarts.
+        # Ray 2.60 deprecates passing limits of restarts and names no other way to end its default, endless ones.
         warnings.simplefilter("ignore", RayDeprecationWarning)
-        return dataset.map_batches(StageActor, fn_constructor_args=(stage,), compute=pool, **options, **limits)
+        return dataset.map_batches(work, **options)

@@ -1,8 +1,8 @@
 """Staging: what workers have finished of a shard and nobody sees yet.
 
-    OUT/_wip/shard=<shard>/<feature folder>/<any>.fragment     rows, with the etag of what they were made from
-    OUT/_wip/shard=<shard>/failures/<any>.fragment
-    OUT/_wip/shard=<shard>/roster-<shard etag>.fragment        every member of the shard, written when it was read to its end
+    OUT/_wip/shard=<shard>/<feature folder>/<try>-<any>.fragment     rows, with the etag of what they were made from
+    OUT/_wip/shard=<shard>/failures/<try>-<any>.fragment
+    OUT/_wip/shard=<shard>/roster-<shard etag>.fragment              every member of the shard, written when it was read to its end
 
 Fragments are Parquet in any order and number; duplicates are harmless. A damaged fragment counts as absent.
 """
@@ -27,10 +27,14 @@ class Roster:
 
 @dataclass(frozen=True, slots=True)
 class Staging:
-    """The staging area of one shard."""
+    """The staging area of one shard.
+
+    A try does not see what it staged itself: where a machine is lost, Ray runs its reader again and counts on the same clips in the same parcels.
+    """
 
     output: str
     shard: str
+    try_id: str = ""  # one call of `tasks.pipeline.process`; empty: sees everything
 
     @property
     def root(self) -> str:
@@ -40,12 +44,13 @@ class Staging:
     def add(self, folder: str, rows: pa.Table) -> None:
         """Stage finished rows."""
         if rows.num_rows:
-            _write(f"{self.root}/{folder}/{uuid.uuid4().hex}.fragment", rows)
+            _write(f"{self.root}/{folder}/{self.try_id}-{uuid.uuid4().hex}.fragment", rows)
 
     def tables(self, folder: str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """The fragments of a folder, one at a time."""
         for name in sorted(storage.list_names(f"{self.root}/{folder}")):
-            table = _read(f"{self.root}/{folder}/{name}", columns) if name.endswith(".fragment") else None
+            seen = name.endswith(".fragment") and not (self.try_id and name.startswith(f"{self.try_id}-"))
+            table = _read(f"{self.root}/{folder}/{name}", columns) if seen else None
             if table is not None:
                 yield table
 

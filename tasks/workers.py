@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from infra import storage
+from infra.crash_point import CrashPoint, crash_point
 from infra.problem import Problem
 from infra.settings import RunConfig
 from models.prediction import ModelError
@@ -62,18 +63,21 @@ def _parcels(work: ShardWork, config: RunConfig) -> Iterator[Parcel]:
             sent, size = sent + 1, size + len(clip.data or b"")
             if len(batch) == PARCEL_CLIPS or size >= PARCEL_BYTES:
                 yield Parcel(work.shard.name, work.features, tuple(batch))
+                crash_point(CrashPoint.PARCEL)
                 batch, size = [], 0
         roster = Roster(members, reading.ignored)
+        crash_point(CrashPoint.READ)
         Staging(config.output, work.shard.name).write_roster(work.shard.etag, roster)
+        crash_point(CrashPoint.ROSTER)
     yield Parcel(work.shard.name, work.features, tuple(batch), ShardEnd(sent, len(roster.members) - sent))
 
 
 class ClipWorker:
     """Decodes clips, runs every model on them and stages the rows."""
 
-    def __init__(self, config: RunConfig, models: Sequence[ModelSpec], run_id: str) -> None:
+    def __init__(self, config: RunConfig, models: Sequence[ModelSpec], run_id: str, try_id: str) -> None:
         self.decoder = DecodeWorker(config, models)
-        self.inferrer = InferWorker(config, models, run_id)
+        self.inferrer = InferWorker(config, models, run_id, try_id)
 
     def __call__(self, parcel: Parcel) -> Outcome:
         return self.inferrer(self.decoder(parcel))
@@ -95,8 +99,8 @@ class DecodeWorker:
 class InferWorker:
     """Holds every model of the run, loaded once; stages what they find."""
 
-    def __init__(self, config: RunConfig, models: Sequence[ModelSpec], run_id: str) -> None:
-        self.config, self.run_id = config, run_id
+    def __init__(self, config: RunConfig, models: Sequence[ModelSpec], run_id: str, try_id: str) -> None:
+        self.config, self.run_id, self.try_id = config, run_id, try_id
         self.models: Models | None = None
         self.fatal: str | None = None
         try:
@@ -111,9 +115,10 @@ class InferWorker:
             return Outcome(parcel.shard, 0, (), None, None, self.fatal)
         clips = self.models.infer(parcel.clips, {feature.model for feature in parcel.features})
         failures = tuple(failure for clip in clips for failure in clip.failures)
-        staging = Staging(self.config.output, parcel.shard)
+        staging = Staging(self.config.output, parcel.shard, self.try_id)
         for feature in parcel.features:
             staging.add(feature.folder, self._rows(self.models, feature, clips, parcel.shard))
+            crash_point(CrashPoint.STAGED)
         staging.add(FAILURES_FOLDER, failure_rows(failures, shard=parcel.shard, run_id=self.run_id))
         problem = next((clip.problem for clip in parcel.clips if clip.problem), None)
         return Outcome(parcel.shard, len(clips), failures, parcel.end, problem)

@@ -32,7 +32,7 @@ def run(config: RunConfig) -> RunSummary:
     labels = Labels(read_annotations(plan.corpus.annotations).table, manifest_columns(config))
     overlay = overlay_work(plan)
     context = PublishContext(config.output, run_id, plan.corpus.identity, labels, plan.labels_etags, overlay)
-    worker = ClipWorker(config, model_specs(config), run_id) if plan.work else None
+    worker = ClipWorker(config, model_specs(config), run_id, "") if plan.work else None
     for work in ([overlay] if overlay else []) + list(plan.work):
         assert worker is not None
         for parcel in read_parcels(work, config):

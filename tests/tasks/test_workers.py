@@ -73,7 +73,7 @@ def test_the_roster_comes_only_with_the_shards_end(config: RunConfig) -> None:
 
 def test_what_is_staged_is_not_sent_again_and_its_archive_not_opened(config: RunConfig, tmp_path: Path) -> None:
     """P4: a rerun redoes at most what was in flight."""
-    work, worker = work_in(config), ClipWorker(config, model_specs(config), "run")
+    work, worker = work_in(config), ClipWorker(config, model_specs(config), "run", "try")
     first, *_ = parcels = list(read_parcels(work, config))
     worker(first)
     again = list(read_parcels(work, config))
@@ -103,7 +103,7 @@ def test_a_lost_store_ends_the_shard_with_a_problem_and_no_roster(config: RunCon
 
 
 def test_a_worker_stages_rows_and_failures_and_reports_them(config: RunConfig) -> None:
-    work, worker = work_in(config), ClipWorker(config, model_specs(config), "run 7")
+    work, worker = work_in(config), ClipWorker(config, model_specs(config), "run 7", "try")
     outcomes: list[Outcome] = [worker(parcel) for parcel in read_parcels(work, config)]
     assert [outcome.clips for outcome in outcomes] == [3, 3, 2]
     told = failures_told([failure for outcome in outcomes for failure in outcome.failures])
@@ -120,7 +120,7 @@ def test_a_worker_stages_rows_and_failures_and_reports_them(config: RunConfig) -
 
 
 def test_only_the_wanted_features_are_computed(config: RunConfig) -> None:
-    work, worker = work_in(config), ClipWorker(config, model_specs(config), "run")
+    work, worker = work_in(config), ClipWorker(config, model_specs(config), "run", "try")
     wanted = ShardWork(work.shard, work.features[:2], frozenset(), listed=False, unchanged=False)
     outcomes = [worker(parcel) for parcel in read_parcels(wanted, config)]
     assert ("dark_1_2", "picky", "MODEL") not in failures_told([f for outcome in outcomes for f in outcome.failures])
@@ -128,11 +128,11 @@ def test_only_the_wanted_features_are_computed(config: RunConfig) -> None:
 
 
 def test_decode_and_infer_may_be_apart(config: RunConfig) -> None:
-    decoder, inferrer = DecodeWorker(config, model_specs(config)), InferWorker(config, model_specs(config), "run")
+    decoder, inferrer = DecodeWorker(config, model_specs(config)), InferWorker(config, model_specs(config), "run", "try")
     (first, *_) = read_parcels(work_in(config), config)
     decoded = decoder(first)
     assert {clip.clip.data for clip in decoded.clips} == {None}
-    assert inferrer(decoded) == ClipWorker(config, model_specs(config), "run")(first)
+    assert inferrer(decoded) == ClipWorker(config, model_specs(config), "run", "try")(first)
 
 
 def test_trouble_with_the_store_is_reported_and_nothing_is_staged_for_the_clip(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,7 +140,7 @@ def test_trouble_with_the_store_is_reported_and_nothing_is_staged_for_the_clip(c
         return DecodedClip(clip, None, problem="the store kept failing")
 
     (first, *_) = read_parcels(work_in(config), config)
-    worker = ClipWorker(config, model_specs(config), "run")
+    worker = ClipWorker(config, model_specs(config), "run", "try")
     monkeypatch.setattr(module, "decode", trouble)
     outcome = worker(first)
     assert (outcome.clips, outcome.failures, outcome.problem) == (3, (), "the store kept failing")
@@ -157,7 +157,7 @@ def test_a_model_that_cannot_be_built_is_fatal_with_its_reason(config: RunConfig
     broken = settings(tmp_path, {"kind": "kinetics", "uri": config.source.uri}, embed=["broken"], models=own)
     work = ShardWork(work_in(config).shard, features_of(broken), frozenset(), listed=False, unchanged=False)
     (first, *_) = read_parcels(work, broken)
-    outcome = ClipWorker(broken, model_specs(broken), "run")(first)
+    outcome = ClipWorker(broken, model_specs(broken), "run", "try")(first)
     assert outcome.fatal is not None
     assert told in outcome.fatal
     assert [path.name.partition("-")[0] for path in Path(config.output).rglob("*.fragment")] == ["roster"]
