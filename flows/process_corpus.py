@@ -5,6 +5,7 @@
 Runs as a Prefect flow, with a server or a temporary one, and as the plain function `process_corpus.fn` without any.
 """
 
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,7 +18,7 @@ from prefect.runtime import task_run
 
 from flows.preflight import checked_plan
 from flows.step import in_flow_run, step
-from flows.watch import RUN_ID, Watch
+from flows.watch import REPORTED, RUN_ID, Watch
 from infra.cluster import ray_session
 from infra.crash_point import CrashPoint, crash_point
 from infra.lease import Lease, lease
@@ -91,6 +92,8 @@ def _recorded(plan: RunPlan, run_id: str) -> Iterator[None]:
 
 
 def _complete(summary: RunSummary) -> RunSummary:
+    if (reported := REPORTED.get()) is not None:
+        reported.append(summary)
     if summary.status not in ("done", "nothing to do"):
         raise RunIncomplete(summary)
     return summary
@@ -145,9 +148,18 @@ def report(plan: RunPlan, run_id: str, processed: Processed, started_s: float) -
     if not summary.coverage.present:
         summary = _without_clips(summary, plan)
     if in_flow_run():
-        rows = [{"feature": found.feature, "shards": found.files, "rows": found.rows, "failed": found.failed} for found in summary.features]
-        create_table_artifact(rows, key="outcome", description=f"{summary.status}: {summary.clips} clips in {summary.elapsed_s:.0f} s, run {run_id}")
+        _show_outcome(summary)
     return summary
+
+
+def _show_outcome(summary: RunSummary) -> None:
+    """A table on Prefect's page; a server that is gone by now changes nothing of the outcome."""
+    rows = [{"feature": found.feature, "shards": found.files, "rows": found.rows, "failed": found.failed} for found in summary.features]
+    description = f"{summary.status}: {summary.clips} clips in {summary.elapsed_s:.0f} s, run {summary.run_id}"
+    try:
+        create_table_artifact(rows, key="outcome", description=description)
+    except Exception:  # httpx's, Prefect's, and whatever lies below
+        logging.getLogger("vidmill").exception("the Prefect server was not told the outcome")
 
 
 def _without_clips(summary: RunSummary, plan: RunPlan) -> RunSummary:

@@ -16,12 +16,14 @@ from pathlib import Path
 
 from flows.console import console_on, progress
 from flows.crash import Crash, root_of
-from flows.watch import RUN_ID, WATCHER
+from flows.watch import REPORTED, RUN_ID, WATCHER
 from infra import storage
 from infra.logs import quiet_to
 from infra.problem import Problem
 from infra.settings import RunConfig
 from tasks.record import RunSummary, new_run_id, record_uri, runs_folder
+
+SERVER_TRIES = 3  # some 15 s for a Prefect server that restarts; Prefect's own default waits for minutes at the end of a run whose server died
 
 
 def run_corpus(config: RunConfig) -> RunSummary:
@@ -71,20 +73,27 @@ class RunLog:
 
 
 def _flow_result(config: RunConfig) -> RunSummary:
-    from prefect.settings import get_current_settings  # it logs from its import on
+    from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, get_current_settings, temporary_settings  # Prefect logs from its import on
 
     from flows.process_corpus import RunIncomplete, process_corpus
 
     flow = process_corpus if get_current_settings().api.url else process_corpus.fn
+    reported: list[RunSummary] = []
+    token = REPORTED.set(reported)
     try:
-        return flow(config)
+        with temporary_settings(set_defaults={PREFECT_CLIENT_MAX_RETRIES: SERVER_TRIES}):
+            return flow(config)
     except RunIncomplete as incomplete:
         return incomplete.summary
     except Problem:
         raise
     except Exception:
-        logging.getLogger("vidmill").exception("the run failed")
+        logging.getLogger("vidmill").exception("the flow failed")
+        if reported:  # only the server was not told so
+            return reported[0]
         raise
+    finally:
+        REPORTED.reset(token)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from flows.console import Progress
 from tasks.encoded import Failure
 from tasks.plan import RunPlan, overlay_work
 from tasks.progress import ProgressSnapshot, StageProgress
+from tasks.record import RunSummary
 from tasks.tally import Tally
 
 SPEED_AFTER_S = 2.0  # parcels come in bursts; over less time than this they say nothing
@@ -29,6 +30,7 @@ class Silent:
 
 WATCHER: ContextVar[Progress] = ContextVar("watcher", default=Silent())  # noqa: B039 (it has no state)
 RUN_ID: ContextVar[str | None] = ContextVar("run_id", default=None)  # chosen by whoever wants to keep the run's log
+REPORTED: ContextVar[list[RunSummary] | None] = ContextVar("reported", default=None)  # for whoever wants the summary even if the flow cannot give it
 
 
 @dataclass(slots=True)
