@@ -18,7 +18,7 @@ from prefect.runtime import task_run
 
 from flows.preflight import checked_plan
 from flows.step import in_flow_run, step
-from flows.watch import REPORTED, RUN_ID, Watch
+from flows.watch import Watch, chosen_run_id, note_summary
 from infra.cluster import ray_session
 from infra.crash_point import CrashPoint, crash_point
 from infra.lease import Lease, lease
@@ -29,7 +29,7 @@ from tasks.labels import Labels, read_annotations
 from tasks.membership import note_members
 from tasks.plan import RunPlan, manifest_columns, overlay_work
 from tasks.publish import PublishContext
-from tasks.record import RunSummary, Status, new_run_id, summarize, write_record
+from tasks.record import RunSummary, Status, summarize, write_record
 from tasks.source import LOOSE
 from tasks.tally import Tally
 
@@ -64,7 +64,7 @@ def process_corpus(config: RunConfig) -> RunSummary:
     """
     started_s = time.monotonic()
     plan = plan_corpus(config)
-    run_id = RUN_ID.get() or new_run_id()
+    run_id = chosen_run_id()
     if not plan.work:
         return _complete(report(plan, run_id, Processed("nothing to do", Tally(), ()), started_s))
     with lease(config.output, run_id=run_id) as held, _recorded(plan, run_id):
@@ -92,8 +92,7 @@ def _recorded(plan: RunPlan, run_id: str) -> Iterator[None]:
 
 
 def _complete(summary: RunSummary) -> RunSummary:
-    if (reported := REPORTED.get()) is not None:
-        reported.append(summary)
+    note_summary(summary)
     if summary.status not in ("done", "nothing to do"):
         raise RunIncomplete(summary)
     return summary

@@ -12,7 +12,7 @@ from flows.console import Progress
 from tasks.encoded import Failure
 from tasks.plan import RunPlan, overlay_work
 from tasks.progress import ProgressSnapshot, StageProgress
-from tasks.record import RunSummary
+from tasks.record import RunSummary, new_run_id
 from tasks.tally import Tally
 
 SPEED_AFTER_S = 2.0  # parcels come in bursts; over less time than this they say nothing
@@ -31,6 +31,17 @@ class Silent:
 WATCHER: ContextVar[Progress] = ContextVar("watcher", default=Silent())  # noqa: B039 (it has no state)
 RUN_ID: ContextVar[str | None] = ContextVar("run_id", default=None)  # chosen by whoever wants to keep the run's log
 REPORTED: ContextVar[list[RunSummary] | None] = ContextVar("reported", default=None)  # for whoever wants the summary even if the flow cannot give it
+
+
+def chosen_run_id() -> str:
+    """The run's id: the watcher's choice, else a new one."""
+    return RUN_ID.get() or new_run_id()
+
+
+def note_summary(summary: RunSummary) -> None:
+    """Tell whoever listens how a run ended."""
+    if (reported := REPORTED.get()) is not None:
+        reported.append(summary)
 
 
 @dataclass(slots=True)

@@ -3,6 +3,7 @@
 Knows Ray's start-up and shutdown, and which resources there are; nothing of the work.
 """
 
+import ipaddress
 import os
 import secrets
 import signal
@@ -40,8 +41,9 @@ def ray_session(cluster: ClusterConfig, *, preload: Sequence[str] = ()) -> Itera
             on their path, where packages of the same name may lie.
 
     Raises:
-        Problem: the cluster cannot be reached, Ray does not start here, or there is no CPU.
+        Problem: the cluster is open to anyone or cannot be reached, Ray does not start here, or there is no CPU.
     """
+    _check_token(cluster)
     _check_reachable(cluster.address)
     _prepare_environment(cluster)
     import ray  # costs half a second, and a run with nothing to do needs none of it
@@ -85,13 +87,38 @@ def _start(cluster: ClusterConfig, preload: Sequence[str]) -> None:
         raise Problem(f"Ray did not start on this machine: {cause}; when the machine is less busy, run the same command again") from error
 
 
+def _check_token(cluster: ClusterConfig) -> None:
+    """Ray runs what anyone who reaches it sends, unless it asks for a token."""
+    address = os.environ.get("RAY_ADDRESS") if cluster.address == "auto" else cluster.address
+    host, _ = _host_and_port(address)
+    if not host or _is_loopback(host) or cluster.insecure or os.environ.get("RAY_AUTH_MODE") == "token":
+        return
+    raise Problem(
+        f"cluster.address {address}: is another machine, and Ray's token authentication is off; start Ray there and run vidmill here with "
+        f"RAY_AUTH_MODE=token and one RAY_AUTH_TOKEN, or, on a network you trust, say --cluster.insecure"
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _host_and_port(address: str | None) -> tuple[str, str]:
+    """Empty where Ray itself finds the cluster."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    return (host.strip("[]"), port) if port.isdigit() else ("", "")
+
+
 def _check_reachable(address: str | None) -> None:
     """Ray itself tries for minutes before it says so."""
-    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
-    if not host or not port.isdigit():
-        return  # "auto", or a name that Ray itself resolves
+    host, port = _host_and_port(address)
+    if not host:
+        return
     try:
-        socket.create_connection((host.strip("[]"), int(port)), REACHABLE_S).close()
+        socket.create_connection((host, int(port)), REACHABLE_S).close()
     except (OSError, OverflowError) as error:
         raise Problem(f"cluster.address {address}: {getattr(error, 'strerror', None) or error}; start Ray there, or leave the address out") from error
 

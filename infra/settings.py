@@ -76,6 +76,7 @@ class ClusterConfig(Settings):
     address: str | None = Field(None, description="Ray cluster to join (ray://host:10001 or auto); none starts one here")
     cpus: PositiveWhole | None = Field(None, description="CPU cores to use of this machine; all by default")
     gpus: Annotated[Whole, Field(ge=0)] | None = Field(None, description="GPUs to use; all by default, 0 for none")
+    insecure: bool = Field(False, description="join a Ray cluster on another machine though token authentication is off (RAY_AUTH_MODE)")
 
 
 class UserModel(Settings):

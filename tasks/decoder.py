@@ -5,6 +5,8 @@
 What a clip does to a process it does to this one alone: `tasks.isolate` starts another. Memory beyond `limits.max_memory_bytes` cannot be had here.
 """
 
+import ctypes
+import os
 import resource
 import signal
 import sys
@@ -24,6 +26,7 @@ from tasks.decode import open_clip, probe
 from tasks.wire import Failed, Job, Samples, receive_job, request_bytes, send_answer
 
 ORPHAN_S = 30.0  # after a job's time is over; by then its owner has ended this process, if there is one
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def serve(connection: Connection) -> None:
@@ -98,7 +101,10 @@ class _Source:
 
 @contextmanager
 def _memory_limited(limits: LimitsConfig) -> Iterator[None]:
-    """Let the process take so much more than it has now; a larger request fails, in C as in Python."""
+    """Let the process take so much more than it has now; a larger request fails, in C as in Python. Linux only."""
+    if sys.platform != "linux":
+        yield
+        return
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     resource.setrlimit(resource.RLIMIT_DATA, (_data_bytes() + limits.max_memory_bytes, hard))
     try:
@@ -107,14 +113,23 @@ def _memory_limited(limits: LimitsConfig) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
 
 
+def _end_with_the_owner() -> None:
+    """Where the system can do it: also in the middle of a clip that hangs. The owner starts this process in a thread that lives as long as itself."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != int(sys.argv[2]):
+            sys.exit()
+
+
 def _data_bytes() -> int:
     """Private memory of this process, as RLIMIT_DATA counts it (proc(5): statm, sixth field, in pages)."""
     return int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
 
 
 def main() -> None:
-    """Serve the connection whose descriptor is the argument."""
+    """Serve the connection whose descriptor is the first argument, for the process that is the second."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the owner
+    _end_with_the_owner()
     for limit in (resource.RLIMIT_CORE, resource.RLIMIT_FSIZE):
         resource.setrlimit(limit, (0, 0))
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the owner is gone

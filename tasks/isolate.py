@@ -17,6 +17,7 @@ import sys
 import time
 import weakref
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from typing import BinaryIO
 
@@ -28,6 +29,7 @@ from tasks.wire import Failed, Job, ReadRequest, Samples, receive, send_job
 
 ATTEMPTS = 3
 START_S = 60.0
+_STARTER = ThreadPoolExecutor(1, "decoders")  # Linux ends a child that asks for it with the thread that started it, so one that lives on does
 PRIVATE = ("AWS_", "RAY_", "PREFECT_")  # variables that may hold what media must never be near to
 
 
@@ -99,9 +101,9 @@ class _Process:
         ours, theirs = socket.socketpair()
         with theirs:
             # -P: a folder the user stands in may hold a `tasks` of its own.
-            command = [sys.executable, "-P", "-m", "tasks.decoder", str(theirs.fileno())]
+            command = [sys.executable, "-P", "-m", "tasks.decoder", str(theirs.fileno()), str(os.getpid())]
             environment = {name: value for name, value in os.environ.items() if not name.startswith(PRIVATE)}
-            self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environment, stdin=subprocess.DEVNULL)
+            self._process = _STARTER.submit(_start, command, environment, theirs.fileno()).result()
         self._connection = Connection(ours.detach())
         self.end = weakref.finalize(self, _end, self._process, self._connection)
 
@@ -142,6 +144,10 @@ class _Process:
                 return message
             file.seek(message.offset)
             self._connection.send_bytes(file.read(message.size))
+
+
+def _start(command: list[str], environment: dict[str, str], descriptor: int) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(command, pass_fds=[descriptor], env=environment, stdin=subprocess.DEVNULL)
 
 
 def _end(process: "subprocess.Popen[bytes]", connection: Connection) -> None:

@@ -1,11 +1,7 @@
 """process-corpus under Prefect: a server of its own that is asked by its API what it was told."""
 
 import json
-import os
-import subprocess
-import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,100 +21,48 @@ from infra import storage
 from infra.lease import LeaseLost
 from tasks import pipeline
 from tasks.progress import ProgressSnapshot
-from tests.conftest import free_port
 from tests.corpus import clip, config_for, name_of, table, write_shards, write_tar
 from tests.flows.program import vidmill
-
-START_S = 120
+from tests.prefect_server import START_S, PrefectServer, prefect_server
 
 
 @pytest.fixture(scope="session")
-def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """API address of one Prefect server process."""
-    home, port = tmp_path_factory.mktemp("prefect"), free_port()
-    environment = os.environ | {"PREFECT_HOME": str(home), "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
-    environment.pop("PREFECT_API_URL", None)
-    command = [str(Path(sys.executable).with_name("prefect")), "server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-ui"]
-    with (home / "log").open("wb") as log:
-        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-    try:
-        _wait(server, f"http://127.0.0.1:{port}/api/health", home / "log")
-        yield f"http://127.0.0.1:{port}/api"
-    finally:
-        server.terminate()
-        try:
-            server.wait(20)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait(10)
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
+    """One Prefect server for all tests of this file."""
+    with prefect_server(tmp_path_factory.mktemp("prefect")) as started:
+        yield started
 
 
-def _wait(server: "subprocess.Popen[bytes]", address: str, log: Path) -> None:
-    for _ in range(START_S * 5):
-        if server.poll() is not None:
-            break
-        try:
-            urllib.request.urlopen(address, timeout=5).close()
-            return
-        except OSError:
-            time.sleep(0.2)
-    raise RuntimeError(f"the Prefect server did not start: {log.read_text()[-2000:]}")
-
-
-def ask(api: str, what: str, **body: Any) -> list[dict[str, Any]]:
-    """`POST /<what>/filter`."""
-    request = urllib.request.Request(f"{api}/{what}/filter", json.dumps(body).encode(), {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        found: list[dict[str, Any]] = json.load(answer)
-    return found
-
-
-def flow_run(api: str, name: str) -> dict[str, Any]:
-    """The only flow run of this name, as soon as the server has its end."""
-    for _ in range(50):
-        (found,) = ask(api, "flow_runs", flow_runs={"name": {"any_": [name]}})
-        if found["state_type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED"):
-            return found
-        time.sleep(0.2)
-    raise AssertionError(found["state_type"])
-
-
-def task_runs(api: str, run_id: str) -> dict[str, tuple[str, int]]:
-    """State and number of tries of a flow run's tasks, by their names without the counter."""
-    found = ask(api, "task_runs", task_runs={"flow_run_id": {"any_": [run_id]}})
-    return {run["name"].rpartition("-")[0]: (run["state_name"], run["run_count"]) for run in found}
-
-
-def test_a_run_shows_its_steps_and_its_outcome(prefect_api: str, tmp_path: Path) -> None:
+def test_a_run_shows_its_steps_and_its_outcome(server: PrefectServer, tmp_path: Path) -> None:
     write_shards(tmp_path, shards=1, clips=2)
     arguments = ["--name", "first run", "--source.kind", "kinetics", "--source.uri", "part_0.tar.gz", "--output", "out", "--json"]
-    code, out, err = vidmill("run", *arguments, cwd=tmp_path, PREFECT_API_URL=prefect_api, PREFECT_HOME=str(tmp_path / "home"))
+    code, out, err = vidmill("run", *arguments, cwd=tmp_path, PREFECT_API_URL=server.api, PREFECT_HOME=str(tmp_path / "home"))
     assert code == 0, err
     assert json.loads(out)["status"] == "done"
     assert all(line[0].isdigit() and "shards " in line for line in err.splitlines()), err
-    run = flow_run(prefect_api, "first run")
+    run = server.flow_run(name={"any_": ["first run"]})
     assert run["state_type"] == "COMPLETED"
-    (flow,) = ask(prefect_api, "flows", flows={"id": {"any_": [run["flow_id"]]}})
+    (flow,) = server.call("flows/filter", flows={"id": {"any_": [run["flow_id"]]}})
     assert flow["name"] == "process-corpus"
-    assert task_runs(prefect_api, run["id"]) == {"plan": ("Completed", 1), "process": ("Completed", 1), "report": ("Completed", 1)}
-    (artifact,) = ask(prefect_api, "artifacts", artifacts={"flow_run_id": {"any_": [run["id"]]}})
+    assert server.task_runs(run["id"]) == {"plan": ("Completed", 1), "process": ("Completed", 1), "report": ("Completed", 1)}
+    (artifact,) = server.call("artifacts/filter", artifacts={"flow_run_id": {"any_": [run["id"]]}})
     assert (artifact["key"], artifact["type"]) == ("outcome", "table")
     found = [(row["feature"].split("/")[0], row["shards"], row["rows"], row["failed"]) for row in json.loads(artifact["data"])]
     assert found == [("clips", 1, 2, 0), ("embeddings", 1, 2, 0)]
 
 
-def test_too_many_failures_fail_the_flow_run(prefect_api: str, ray_here: None, tmp_path: Path) -> None:
+def test_too_many_failures_fail_the_flow_run(server: PrefectServer, ray_here: None, tmp_path: Path) -> None:
     members = {f"{name_of(0)}.mp4": clip(0), f"{name_of(1)}.mp4": b"damaged"}
     archive = write_tar(tmp_path / "part_0.tar", members, gz=False)
     config = config_for({"kind": "kinetics", "uri": str(archive)}, tmp_path / "out", name="second run", limits={"max_failed": 0})
-    with temporary_settings({PREFECT_API_URL: prefect_api}), pytest.raises(RunIncomplete, match=r"too many failures.*limits.max_failed allows 0"):
+    with temporary_settings({PREFECT_API_URL: server.api}), pytest.raises(RunIncomplete, match=r"too many failures.*limits.max_failed allows 0"):
         process_corpus(config)
-    run = flow_run(prefect_api, "second run")
+    run = server.flow_run(name={"any_": ["second run"]})
     assert run["state_type"] == "FAILED"
     assert "limits.max_failed allows 0" in run["state"]["message"]
 
 
-def test_a_retry_plans_anew(prefect_api: str, ray_here: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_retry_plans_anew(server: PrefectServer, ray_here: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first try publishes a shard and then fails; a retry with the old plan would compute both shards."""
     write_shards(tmp_path, shards=2, clips=2)
     config = config_for({"kind": "kinetics", "uri": f"{tmp_path}/part_*.tar.gz"}, tmp_path / "out", name="third run")
@@ -134,12 +78,12 @@ def test_a_retry_plans_anew(prefect_api: str, ray_here: None, tmp_path: Path, mo
         raise ConnectionError("the cluster went away")
 
     monkeypatch.setattr(pipeline, "process", process_once)
-    with temporary_settings({PREFECT_API_URL: prefect_api}):
+    with temporary_settings({PREFECT_API_URL: server.api}):
         summary = process_corpus(config)
     assert tries == [["part_0", "part_1"], ["part_1"]]
     assert (summary.status, table(tmp_path / "out", "embeddings").num_rows) == ("done", 4)
-    run = flow_run(prefect_api, "third run")
-    assert task_runs(prefect_api, run["id"])["process"] == ("Completed", 2)
+    run = server.flow_run(name={"any_": ["third run"]})
+    assert server.task_runs(run["id"])["process"] == ("Completed", 2)
 
 
 def test_a_flow_without_a_server_brings_its_own(ray_here: None, tmp_path: Path) -> None:

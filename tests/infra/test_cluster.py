@@ -64,3 +64,43 @@ def test_a_machine_too_busy_to_start_ray_is_one_line(monkeypatch: pytest.MonkeyP
     told = r"^Ray did not start on this machine: The current node timed out.*; when the machine is less busy, run the same command again$"
     with pytest.raises(Problem, match=told), ray_session(ClusterConfig()):
         pass
+
+
+OPEN = "is another machine, and Ray's token authentication is off; start Ray there and run vidmill here with RAY_AUTH_MODE=token"
+
+
+@pytest.mark.parametrize(
+    ("address", "variables"),
+    [
+        ("192.0.2.7:6379", {}),
+        ("ray://head.example:10001", {}),
+        ("[2001:db8::7]:6379", {"RAY_AUTH_MODE": "disabled"}),
+        ("auto", {"RAY_ADDRESS": "192.0.2.7:6379"}),
+    ],
+)
+def test_an_open_cluster_on_another_machine_is_refused(address: str, variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """P12: without the check anyone who reaches that port runs code beside our data and credentials."""
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(Problem, match=re.escape(OPEN)), ray_session(ClusterConfig(address=address)):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("address", "variables", "insecure"),
+    [
+        ("127.0.0.1:1", {}, False),
+        ("ray://localhost:1", {}, False),
+        ("[::1]:1", {}, False),
+        ("192.0.2.7:1", {}, True),
+        ("192.0.2.7:1", {"RAY_AUTH_MODE": "token"}, False),
+    ],
+)
+def test_what_may_be_joined(address: str, variables: dict[str, str], insecure: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("infra.cluster.REACHABLE_S", 0.2)
+    with pytest.raises(Problem, match="start Ray there, or leave the address out"), ray_session(ClusterConfig(address=address, insecure=insecure)):
+        pass

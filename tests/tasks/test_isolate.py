@@ -3,6 +3,8 @@
 import io
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 
@@ -156,6 +158,33 @@ def test_the_process_ends_with_its_owner() -> None:
     assert len(children() - before) == 1
     del own
     assert children() <= before
+
+
+OWNER = """
+import io, sys
+from infra.settings import LimitsConfig
+from tasks.isolate import Decoder
+decoder = Decoder(LimitsConfig())
+data = sys.stdin.buffer.read()
+class File(io.BytesIO):
+    def read(self, size=-1):
+        print(decoder._process or "asked", flush=True)
+        return super().read(size)
+decoder.decode(File(data), fps=1, window=None, geometries=())
+"""
+
+
+def test_a_hanging_process_ends_with_an_owner_that_is_killed() -> None:
+    """P10: else it would burn a core for minutes after the run was stopped."""
+    with subprocess.Popen([sys.executable, "-c", OWNER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ | environment()) as owner:
+        assert owner.stdin is not None
+        assert owner.stdout is not None
+        owner.stdin.write(poisoned(clip(1), "pause"))
+        owner.stdin.close()
+        owner.stdout.readline()
+        (hanging,) = psutil.Process(owner.pid).children()
+        owner.kill()
+    assert psutil.wait_procs([hanging], timeout=10)[1] == []
 
 
 def test_the_process_has_no_credentials_and_can_write_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
