@@ -4,13 +4,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready-$(shell cat pyproject.toml requirements.lock | cksum | cut -d ' ' -f 1)
 
-.PHONY: demo test check bench lock clean
+.PHONY: demo test nightly check bench lock clean
 
 demo: $(READY)
 	$(BIN)/vidmill demo
 
 test: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# What takes too long for every change: 20 random kill schedules, thousands of mutated clips, endless outages.
+nightly: $(READY)
+	$(BIN)/python -m pytest -m nightly
 
 check: $(READY)
 	$(BIN)/ruff check .
@@ -21,6 +25,7 @@ check: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m tests.bench.decode
+	$(BIN)/python -m tests.bench.isolation
 	$(BIN)/python -m tests.bench.run
 
 # torch comes first and alone, so that pip takes the build that fits the machine; everything else is exact and complete.

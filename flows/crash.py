@@ -23,7 +23,8 @@ def root_of(error: BaseException) -> BaseException:
     """The first exception of a chain, or the Problem made of it; Ray wraps what a worker raised, as `cause`."""
     below = getattr(error, "cause", None) or error.__cause__
     wrapped = "RayTaskError" in type(error).__name__  # also of a Problem, with a message of many lines
-    if not isinstance(below, BaseException) or (isinstance(error, Problem) and not wrapped):
+    empty = type(below).__name__ == "SystemException"  # Ray Data hangs this, which says nothing, below what Ray says of a lost worker
+    if not isinstance(below, BaseException) or empty or (isinstance(error, Problem) and not wrapped):
         return error
     return root_of(below)
 

@@ -20,6 +20,7 @@ from infra.settings import ClusterConfig
 
 # Parcels in flight are some tens of MiB; the rest of the default (30 % of the memory) would only be resident cost.
 OBJECT_STORE_BYTES = 1 << 30
+OOM_RETRIES = 3  # of a task whose worker Ray killed for memory; its own default is endless
 REACHABLE_S = 10.0
 
 
@@ -76,7 +77,7 @@ def _start(cluster: ClusterConfig, preload: Sequence[str]) -> None:
         "num_gpus": cluster.gpus,
         "object_store_memory": OBJECT_STORE_BYTES,
         "include_dashboard": False,
-        "_system_config": {"preload_python_modules": list(preload)},
+        "_system_config": {"preload_python_modules": list(preload), "task_oom_retries": OOM_RETRIES},
     }
     try:
         ray.init(address=cluster.address or "local", log_to_driver=False, **({} if cluster.address else local))
