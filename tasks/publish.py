@@ -16,6 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from infra import storage
+from tasks import digest
+from tasks.digest import SealedFile
 from tasks.feature import Feature
 from tasks.labels import Labels, add_manifest_columns
 from tasks.published import FAILURES_FOLDER, Coverage, Footer, path_of, read_footer, read_rows
@@ -225,9 +227,13 @@ def _write(uri: str, footer: Footer, tables: Iterator[pa.Table]) -> None:
     def write(file: BinaryIO) -> None:
         first = next(tables)
         schema = first.schema.with_metadata(footer.metadata())
-        with pq.ParquetWriter(file, schema, compression="zstd") as writer:
+        sealed = SealedFile(file)
+        with pq.ParquetWriter(sealed, schema, compression="zstd") as writer:
             writer.write_table(first.replace_schema_metadata(schema.metadata))
             for table in tables:
                 writer.write_table(table.cast(first.schema).replace_schema_metadata(schema.metadata))
+            writer.add_key_value_metadata({digest.KEY: digest.PENDING})
+            sealed.hold()
+        sealed.seal()
 
     storage.publish(uri, write)
