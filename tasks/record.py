@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from infra import storage
+from infra.settings import RunConfig
 from tasks.feature import Feature
 from tasks.labels import read_annotations
 from tasks.outcome import FailureGroup, FeatureOutcome
@@ -75,7 +76,7 @@ def write_record(plan: RunPlan, run_id: str, status: Status, summary: RunSummary
         "run_id": run_id,
         "status": status,
         "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "config": plan.config.model_dump(mode="json"),
+        "config": _from_anywhere(plan.config),
         "features": [asdict(feature) for feature in plan.features],
         "shards": [shard.name for shard in plan.corpus.shards],
         "summary": asdict(summary) if summary else None,
@@ -83,10 +84,41 @@ def write_record(plan: RunPlan, run_id: str, status: Status, summary: RunSummary
     storage.write_bytes(record_uri(plan.config.output, run_id), json.dumps(record, indent=1, default=str).encode())
 
 
+def _from_anywhere(config: RunConfig) -> dict[str, Any]:
+    """The configuration with addresses that do not depend on where the command was given."""
+    values = config.model_dump(mode="json")
+    source = {
+        field: storage.normal(uri) + "/" * uri.endswith("/") for field in ("uri", "annotations", "replacements") if (uri := values["source"][field])
+    }
+    return {**values, "output": storage.normal(config.output), "source": {**values["source"], **source}}
+
+
 def last_record(output: str) -> dict[str, Any] | None:
-    """The newest run's record."""
-    names = sorted(name for name in storage.list_names(runs_folder(output)) if name.endswith(".json"))
-    return json.loads(storage.read_bytes(f"{runs_folder(output)}/{names[-1]}")) if names else None
+    """The newest run's record that can be read."""
+    return newest_records(output)[0]
+
+
+def newest_records(output: str) -> tuple[dict[str, Any] | None, tuple[str, ...]]:
+    """The newest record that can be read, and the addresses of newer ones that cannot."""
+    damaged: list[str] = []
+    for name in sorted(storage.list_names(runs_folder(output)), reverse=True):
+        uri = f"{runs_folder(output)}/{name}"
+        if name.endswith(".json"):
+            record = _record(storage.read_bytes(uri))
+            if record:
+                return record, tuple(damaged)
+            damaged.append(uri)
+    return None, tuple(damaged)
+
+
+def _record(data: bytes) -> dict[str, Any] | None:
+    try:
+        record = json.loads(data)
+        [Feature(**feature) for feature in record["features"]]
+        whole = record["run_id"] and record["status"] and record["config"] and all(isinstance(shard, str) for shard in record["shards"])
+    except (ValueError, TypeError, KeyError):
+        return None
+    return dict(record) if whole else None
 
 
 def summarize(plan: RunPlan, run_id: str, status: Status, tally: Tally, problems: Sequence[str], elapsed_s: float) -> RunSummary:
