@@ -91,7 +91,15 @@ def load(path: Path | None, overrides: Mapping[str, Any]) -> RunConfig:
     Raises:
         Problem: listing every error, each with its position and the fix.
     """
-    document = Document() if path is None else read(path)
+    return _validated(Document() if path is None else read(path), overrides)
+
+
+def amended(recorded: Mapping[str, Any], overrides: Mapping[str, Any], *, name: str) -> RunConfig:
+    """The configuration of an earlier run, but for `overrides`; raises as `load`, and calls the record `name`."""
+    return _validated(Document(name, (), CommentedMap(recorded)), overrides)
+
+
+def _validated(document: Document, overrides: Mapping[str, Any]) -> RunConfig:
     tree = _with_sections(RunConfig, _plain(document.tree))
     for dotted, value in overrides.items():
         tree = _put(tree, dotted.split("."), value)

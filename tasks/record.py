@@ -17,6 +17,7 @@ from tasks.labels import read_annotations
 from tasks.outcome import FailureGroup, FeatureOutcome
 from tasks.plan import RunPlan, work_left
 from tasks.published import FAILURES_FOLDER, Footer, footers, path_of, read_rows, shards_in
+from tasks.select import exactly
 from tasks.shardwork import key_of
 from tasks.tally import Tally, allowed_failures
 
@@ -176,8 +177,13 @@ def published_failures(output: str, shards: Sequence[str]) -> list[dict[str, Any
 
 def group_failures(rows: Sequence[Mapping[str, Any]]) -> tuple[FailureGroup, ...]:
     """Failures by kind, most frequent first, with the first few of each in words."""
-    by_kind: dict[str, list[str]] = {}
+    by_kind: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
-        by_kind.setdefault(row["kind"], []).append(f"{row['member']}: {row['stage']} {row['kind']}: {row['message']}")
-    groups = (FailureGroup(kind, len(lines), tuple(lines[:EXAMPLES])) for kind, lines in by_kind.items())
-    return tuple(sorted(groups, key=lambda group: -group.count))
+        by_kind.setdefault(row["kind"], []).append(row)
+    return tuple(sorted((_group(kind, found) for kind, found in by_kind.items()), key=lambda group: -group.count))
+
+
+def _group(kind: str, rows: Sequence[Mapping[str, Any]]) -> FailureGroup:
+    examples = tuple(f"{row['member']}: {row['stage']} {kind}: {row['message']}" for row in rows[:EXAMPLES])
+    selectors = tuple(f"clip:{exactly(row['clip_id'])}" if row["clip_id"] else f"member:{exactly(row['member'])}" for row in rows[:EXAMPLES])
+    return FailureGroup(kind, len(rows), examples, selectors)

@@ -138,7 +138,8 @@ class _Checking:
         self._check_needed()
 
     def _check_folder(self, folder: str, files: list[VisibleFile]) -> None:
-        sound, checks = [], []
+        sound: list[tuple[VisibleFile, np.ndarray]] = []
+        checks: list[ShardCheck] = []
         with ThreadPoolExecutor(THREADS) as pool:
             for examined in pool.map(examine, files):
                 self.found.files += 1
@@ -227,9 +228,9 @@ class _Checking:
         together: dict[tuple[VisibleFile, ...], list[str]] = defaultdict(list)
         for (clip, _), files in holders.items():
             together[tuple(files)].append(clip)
-        for files, clips in together.items():
-            if len(files) > 1:
-                self._twice(files, clips)
+        for group, clips in together.items():
+            if len(group) > 1:
+                self._twice(group, clips)
 
     def _twice(self, holders: Sequence[VisibleFile], clips: list[str]) -> None:
         ordered = sorted(holders, key=lambda file: (file.shard not in self.shards, file.shard))

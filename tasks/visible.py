@@ -6,7 +6,7 @@ Digest, footer, rows' count, the shard that the rows name, clips that are there 
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import repeat
 
 import numpy as np
@@ -21,7 +21,6 @@ from tasks.published import FAILURES_FOLDER, Footer, footer_of
 
 DEPTH = {FAILURES_FOLDER: 0, "clips": 0, "embeddings": 2, "tags": 2}  # folders between the table's and the file
 OWN_COLUMN = {FAILURES_FOLDER: "kind", "clips": "uri", "embeddings": "embedding", "tags": "tags"}  # that no other table has
-NO_KEYS = np.empty(0, np.uint64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +38,7 @@ class Examined:
 
     file: VisibleFile
     footer: Footer | None = None
-    keys: np.ndarray = NO_KEYS  # hashes of clip_id, or member where there is none
+    keys: np.ndarray = field(default_factory=lambda: np.empty(0, np.uint64))  # hashes of clip_id, or member where there is none
     stages: tuple[str, ...] = ()  # of failures
     fault: str | None = None  # why its content is not to be believed
 
@@ -123,14 +122,14 @@ def keys_of(rows: pa.Table) -> Iterator[str]:
 
 def hashes(keys: Iterator[str]) -> np.ndarray:
     """8 bytes for each key."""
-    return np.fromiter((xxhash.xxh3_64_intdigest(key) for key in keys), np.uint64)
+    return np.fromiter((xxhash.xxh3_64_intdigest(key.encode()) for key in keys), np.uint64)
 
 
 def attempts_in(examined: Examined) -> np.ndarray:
     """What may be there only once: clips, or of failures a clip at a stage."""
     if not examined.stages:
         return examined.keys
-    stages = {stage: np.uint64(xxhash.xxh3_64_intdigest(stage)) for stage in set(examined.stages)}
+    stages = {stage: np.uint64(xxhash.xxh3_64_intdigest(stage.encode())) for stage in set(examined.stages)}
     return examined.keys ^ np.array([stages[stage] for stage in examined.stages], np.uint64)
 
 
