@@ -203,7 +203,8 @@ class _Checking:
     def _check_needed(self) -> None:
         """A failure of a clip that has every row is a contradiction, unless the retry that found the rows has not come to its end."""
         models = {*SOURCE_STAGES, *(feature.model for feature in self.features.values())}
-        for shard in sorted(self.failures.keys() & self.clips.keys() & self.shards - self.doubtful):
+        faulty = {fault.shard for fault in self.found.faults}
+        for shard in sorted((self.failures.keys() & self.clips.keys() & self.shards) - faulty):
             failures, clips = self.failures[shard], self.clips[shard]
             file, footer = failures.examined.file, failures.examined.footer
             assert footer is not None
