@@ -92,10 +92,11 @@ def _search(files: Sequence[VisibleFile], clip_id: str) -> Iterator[tuple[Visibl
 
 def _rows(file: VisibleFile, clip_id: str) -> list[dict[str, Any]]:
     with _opened(file) as parquet:
-        groups = [number for number in range(parquet.num_row_groups) if _may_hold(parquet.metadata.row_group(number), clip_id)]
+        by_member = file.folder == FAILURES_FOLDER
+        groups = [n for n in range(parquet.num_row_groups) if by_member or _may_hold(parquet.metadata.row_group(n), clip_id)]
         if not groups:
             return []
-        keys = ["clip_id", "member"] if file.folder == FAILURES_FOLDER else ["clip_id"]
+        keys = ["clip_id", "member"] if by_member else ["clip_id"]
         fits = _any(pc.equal(column, clip_id) for column in parquet.read_row_groups(groups, columns=keys).columns)
         if not pc.any(fits).as_py():
             return []
@@ -111,11 +112,10 @@ def _any(masks: Iterable[pa.ChunkedArray]) -> pa.ChunkedArray:
 
 
 def _may_hold(group: pq.RowGroupMetaData, clip_id: str) -> bool:
-    """By the smallest and largest clip_id; where these are not told or some are null, perhaps."""
-    statistics = group.column(0).statistics
-    if statistics is None or not statistics.has_min_max or statistics.null_count:
-        return True
-    return bool(statistics.min <= clip_id <= statistics.max)
+    """By the smallest and largest clip_id; where these are not told, perhaps."""
+    columns = (group.column(number) for number in range(group.num_columns))
+    statistics = next((column.statistics for column in columns if column.path_in_schema == "clip_id"), None)
+    return statistics is None or not statistics.has_min_max or bool(statistics.min <= clip_id <= statistics.max)
 
 
 @contextmanager

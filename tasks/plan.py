@@ -99,7 +99,8 @@ def _selected(output: str, corpus: Corpus, state: "_Output", selection: Selectio
     for shard in corpus.shards:
         work = state.work_of(shard)
         retried = _retried(output, work, selection) if shard.name in state.failures and selection.takes_failures_of(shard.name) else []
-        missing = work.features if selection.takes_missing_of(shard.name) or (retried and not work.unchanged) else ()
+        as_listed = work.listed and work.unchanged  # else the shard can only be published with all that it lacks
+        missing = work.features if selection.takes_missing_of(shard.name) or (retried and not as_listed) else ()
         again = {f for f in state.features if f not in work.features and any(explains(row, f) for row in retried)}
         features = tuple(feature for feature in state.features if feature in missing or feature in again)
         found.append(replace(work, features=features, retried=frozenset(map(attempt_of, retried))))
