@@ -58,7 +58,8 @@ class RunSummary:
 
 def new_run_id() -> str:
     """Sorts by time, unique across machines."""
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+    now = datetime.now(UTC)
+    return f"{now:%Y%m%dT%H%M%S}{now.microsecond // 1000:03}-{secrets.token_hex(3)}"
 
 
 def runs_folder(output: str) -> str:

@@ -14,7 +14,7 @@ import pyarrow as pa
 from tasks.feature import Feature
 from tasks.published import FAILURES_FOLDER, path_of, read_footer, read_rows
 from tasks.schema import CLIPS
-from tasks.source import Shard, digest_of
+from tasks.source import Shard
 from tasks.staging import Roster, Staging
 
 SOURCE_STAGES = ("read", "decode")  # a failure here leaves every feature without a row
@@ -34,12 +34,6 @@ class ShardWork:
     unchanged: bool  # and it still is as it was
     overlay: bool = False  # an archive of replacements: staged for other shards, not published itself
     retried: frozenset[Attempt] = frozenset()  # published failures that are to be tried again
-
-    @property
-    def roster_etag(self) -> str:
-        """Names the state of the shard that a staged roster lists; a retry's is its own, for it may find other members than are published."""
-        retried = (part for attempt in sorted(self.retried) for part in attempt)
-        return digest_of([self.shard.etag, *retried]) if self.retried else self.shard.etag
 
     def wants(self, feature: Feature) -> bool:
         """Whether the feature is to be published."""
@@ -120,7 +114,7 @@ def known_keys(output: str, work: ShardWork) -> set[Key]:
 
 def roster_of(output: str, work: ShardWork) -> Roster | None:
     """Every member of the shard, if some run read it to its end in this very state."""
-    staged = Staging(output, work.shard.name).read_roster(work.roster_etag)
+    staged = Staging(output, work.shard.name).read_roster(work.shard.etag)
     if staged is not None:
         return staged
     if not (work.listed and work.unchanged):

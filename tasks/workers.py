@@ -63,7 +63,7 @@ def _parcels(work: ShardWork, config: RunConfig) -> Iterator[Parcel]:
                 yield Parcel(work.shard.name, work.features, tuple(batch))
                 batch, size = [], 0
         roster = Roster(members, reading.ignored)
-        Staging(config.output, work.shard.name).write_roster(work.roster_etag, roster)
+        Staging(config.output, work.shard.name).write_roster(work.shard.etag, roster)
     yield Parcel(work.shard.name, work.features, tuple(batch), ShardEnd(sent, len(roster.members) - sent))
 
 

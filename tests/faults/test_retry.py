@@ -323,8 +323,8 @@ def test_a_changed_archive_is_compared_as_a_run_would(folder: Path, sent: list[s
     assert verify(str(folder / "out")).faults == []
 
 
-def test_the_small_networks_are_what_the_retry_needs(folder: Path) -> None:
-    """A new version of a model is its own feature; a retry under it computes that feature only where failures were."""
+def test_a_retry_under_a_new_version_of_a_model_heals_the_clips_and_leaves_the_version_to_a_run(folder: Path) -> None:
+    """P11: what the new version lacks is missing, not selected; the older version's files stay as they are."""
     other = [entry(folder, crop=16), entry(folder, "Picky")]
     summary = run(settings(folder, source_of(folder), embed=EMBED, models=other), select=["kind:TOO_LARGE"])
     assert summary.status == "work left"
