@@ -1,8 +1,11 @@
 """A retry redoes what is selected and nothing else, and nothing that it does can lose a clip."""
 
 import shutil
+import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -169,6 +172,41 @@ def test_a_retry_that_is_killed_anywhere_loses_nothing(folder: Path, tmp_path: P
         assert verify(str(folder / "out")).faults == [], changes
         assert {*failures(folder / "out")} == left, changes
     assert after >= 5
+
+
+def test_a_run_ends_a_retry_that_was_killed_before_it_changed_the_failures(folder: Path, sent: list[str]) -> None:
+    """P1: rows and failures of two clips are both visible; without `behind` in the plan the failures would stay beside the rows."""
+    really = storage.publish
+
+    def publish(uri: str, write: Callable[[Any], object]) -> None:
+        if uri.endswith("out/failures/part_0.parquet"):
+            raise Died
+        really(uri, write)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(storage, "publish", publish)
+        with pytest.raises(Died):
+            run(roomy(folder), select=["kind:TOO_LARGE"])
+    assert failures(folder / "out") == AS_THEY_WERE
+    assert len(contents(folder / "out")["clips"]) == 6
+    sent.clear()
+    assert run(roomy(folder)).status == "done"
+    assert (sent, {*failures(folder / "out")}) == ([], {"bad_1_2", "c_1_2", "d_1_2"})
+    assert run(roomy(folder)).status == "nothing to do"
+
+
+def test_of_two_tries_the_later_one_tells(folder: Path) -> None:
+    """A killed try staged its failure, and its fragment sorts last; without the order by time in `_Publication` its reason would be told."""
+    names = (SimpleNamespace(hex=f"{number:032}") for number in range(999, 0, -1))
+    for killed, pixels in ((True, 5_000), (False, 15_000)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(uuid, "uuid4", lambda: next(names))
+            changes = dying(patch, 2 if killed else 99)
+            with suppress(Died):
+                run(settings(folder, source_of(folder), embed=EMBED, limits={"max_pixels": pixels}), select=["clip:l_1_2"])
+            assert any("/_wip/shard=part_0/failures/" in change for change in changes)
+    rows = {row["clip_id"]: row["message"] for row in pq.read_table(folder / "out" / "failures" / "part_0.parquet").to_pylist()}
+    assert "limits.max_pixels is 15,000" in rows["l_1_2"]
 
 
 def test_what_a_killed_try_staged_as_a_failure_is_tried_again(folder: Path, monkeypatch: pytest.MonkeyPatch, sent: list[str]) -> None:
