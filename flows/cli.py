@@ -1,4 +1,4 @@
-"""The command line: `vidmill demo | init | plan | run | status | verify | models | doctor`.
+"""The command line: `vidmill demo | init | plan | run | status | verify | retry | show | models | doctor`.
 
 stdout is the result, stderr the progress. Exit codes: 0 all done; 1 too many failures or work left; 2 usage or configuration;
 3 interrupted, safe to run again. Each command imports what it needs, so that `vidmill plan` starts neither Ray nor torch.
@@ -20,6 +20,7 @@ from flows.options import ConfigCommand, config_options, starter_yaml
 from infra.problem import Problem
 
 if TYPE_CHECKING:
+    from infra.settings import RunConfig
     from tasks.record import RunSummary
 
 DONE, INCOMPLETE, USAGE, INTERRUPTED = 0, 1, 2, 3
@@ -146,6 +147,46 @@ def verify(target: str, as_json: bool) -> int:
     return INCOMPLETE if found.faults else DONE
 
 
+@app.command(cls=ConfigCommand)
+@target_argument
+@click.option("--select", "select", multiple=True, metavar="KEY:VALUE[,...]", help="what to redo: kind:TIMEOUT, shard:, stage:, clip:, member:, "
+              "state:failed, state:altered, state:missing; a comma means and, repetition means or, values may be globs")  # fmt: skip
+@json_option
+@config_options
+def retry(target: str, select: tuple[str, ...], as_json: bool, overrides: dict[str, Any]) -> int:
+    """Redo selected failures and republish their shards; the configuration is the last run's, but for flags that are given."""
+    from flows.run import run_corpus
+    from flows.show import print_summary
+    from tasks.select import selection_of
+
+    selection_of(select)
+    summary = run_corpus(_config_of(target, overrides), select)
+    if as_json:
+        print_json(summary, sys.stdout)
+        return _code(summary)
+    if summary.status == "nothing to do":
+        print(f"nothing is selected by {' or '.join(select)}")
+    print_summary(summary, console_on(sys.stdout))
+    return _code(summary)
+
+
+@app.command(context_settings={"ignore_unknown_options": True})
+@target_argument
+@click.argument("clip_id")
+@json_option
+def show(target: str, clip_id: str, as_json: bool) -> int:
+    """Show what an output holds of one clip: its row, tags, embeddings, failures and files."""
+    from flows.show_clip import print_clip
+    from tasks.dossier import dossier_of
+
+    found = dossier_of(_output_of(target), clip_id)
+    if as_json:
+        print_json(found, sys.stdout)
+    else:
+        print_clip(found, console_on(sys.stdout))
+    return DONE
+
+
 @app.command()
 @json_option
 def models(as_json: bool) -> int:
@@ -224,6 +265,18 @@ def _code(summary: "RunSummary") -> int:
 def _output_of(target: str) -> str:
     """An output by its own address, or by the configuration that names it."""
     return config_file.load(Path(target), {}).output if target.endswith((".yaml", ".yml")) else target
+
+
+def _config_of(target: str, overrides: dict[str, Any]) -> "RunConfig":
+    """A configuration by its file, or the last run's by its output."""
+    from tasks.record import last_record
+
+    if target.endswith((".yaml", ".yml")):
+        return config_file.load(Path(target), overrides)
+    record = last_record(target)
+    if record is None:
+        raise Problem(f"{target}: no vidmill run is recorded there; check the path, or name the CONFIG.yaml of the run")
+    return config_file.amended({**record["config"], "output": target}, overrides, name=f"{target}: run {record['run_id']}")
 
 
 def _again(config: Path | None) -> str:

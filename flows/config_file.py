@@ -92,7 +92,16 @@ def load(path: Path | None, overrides: Mapping[str, Any]) -> RunConfig:
         Problem: listing every error, each with its position and the fix.
     """
     document = Document() if path is None else read(path)
-    tree = _with_sections(RunConfig, _plain(document.tree))
+    return _validated(_plain(document.tree), document, overrides)
+
+
+def amended(recorded: Mapping[str, Any], overrides: Mapping[str, Any], *, name: str) -> RunConfig:
+    """The configuration of an earlier run, but for `overrides`; raises as `load`, and calls the record `name`."""
+    return _validated(recorded, Document(name), overrides)
+
+
+def _validated(values: Any, document: Document, overrides: Mapping[str, Any]) -> RunConfig:
+    tree = _with_sections(RunConfig, values)
     for dotted, value in overrides.items():
         tree = _put(tree, dotted.split("."), value)
     try:

@@ -10,6 +10,7 @@ import dataclasses
 import json
 import math
 import os
+import shlex
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -86,12 +87,17 @@ def print_outcome(outcomes: Sequence[FeatureOutcome], console: Console) -> None:
     console.print(table)
 
 
-def print_failures(groups: Sequence[FailureGroup], console: Console) -> None:
-    """Failures by kind, most first, each kind with up to three examples below it."""
+def print_failures(groups: Sequence[FailureGroup], console: Console, *, output: str | None = None) -> None:
+    """Failures by kind, most first, each kind with up to three examples below it and, of an output, how to repeat one or all of them."""
     for group in sorted(groups, key=lambda group: -group.count):
         console.print(Text.assemble(f"{group.count:>7,}  ", (group.kind, "red")))
         for example in group.examples[:EXAMPLES_SHOWN]:
             console.print(Text(f"         {one_line(example)}"), soft_wrap=True)
+        if output is not None:
+            again = f"vidmill retry {shlex.quote(output)} --select"
+            console.print(Text(f"         again: {again} kind:{group.kind}"), soft_wrap=True)
+            for selector in group.selectors[:1]:
+                console.print(Text(f"         the first alone: {one_line(f'{again} {shlex.quote(selector)}')}"), soft_wrap=True)
 
 
 def print_error(error: Exception | str, stream: TextIO) -> None:

@@ -9,9 +9,10 @@ from infra.settings import RunConfig, SourceKind
 from infra.store import leads_to
 from tasks.labels import read_annotations
 from tasks.plan import RunPlan, plan_run
+from tasks.select import Selection
 
 
-def checked_plan(config: RunConfig) -> RunPlan:
+def checked_plan(config: RunConfig, selection: Selection | None = None) -> RunPlan:
     """The plan of a run whose output can be an output and whose annotations can be read.
 
     Raises:
@@ -21,7 +22,7 @@ def checked_plan(config: RunConfig) -> RunPlan:
         raise Problem(f"output {config.output}: is a file; name a folder")
     if _is_read_as_input(config):
         raise Problem(f"output {config.output}: lies where source.uri {config.source.uri} looks for input; name a folder outside")
-    plan = plan_run(config)
+    plan = plan_run(config, selection)
     if plan.work:
         read_annotations(plan.corpus.annotations)
     return plan

@@ -30,6 +30,7 @@ from tasks.membership import note_members
 from tasks.plan import RunPlan, manifest_columns, overlay_work
 from tasks.publish import PublishContext
 from tasks.record import RunSummary, Status, summarize, write_record
+from tasks.select import Selection
 from tasks.source import LOOSE
 from tasks.tally import Tally
 
@@ -66,11 +67,17 @@ def process_corpus(config: RunConfig) -> RunSummary:
     plan = plan_corpus(config)
     run_id = chosen_run_id()
     if not plan.work:
-        return _complete(report(plan, run_id, Processed("nothing to do", Tally(), ()), started_s))
-    with lease(config.output, run_id=run_id) as held, _recorded(plan, run_id):
+        return complete(report(plan, run_id, Processed("nothing to do", Tally(), ()), started_s))
+    with lease(config.output, run_id=run_id) as held:
+        return complete(carry_out(plan, run_id, held, started_s))
+
+
+def carry_out(plan: RunPlan, run_id: str, held: Lease, started_s: float) -> RunSummary:
+    """Do what is planned and report it."""
+    with _recorded(plan, run_id):
         summary = report(plan, run_id, process_shards(plan, run_id, held), started_s)
         write_record(plan, run_id, summary.status, summary)
-    return _complete(summary)
+    return summary
 
 
 @contextmanager
@@ -91,7 +98,8 @@ def _recorded(plan: RunPlan, run_id: str) -> Iterator[None]:
         raise
 
 
-def _complete(summary: RunSummary) -> RunSummary:
+def complete(summary: RunSummary) -> RunSummary:
+    """The summary of a run that did all it had to; raises RunIncomplete for any other."""
     note_summary(summary)
     if summary.status not in ("done", "nothing to do"):
         raise RunIncomplete(summary)
@@ -99,9 +107,9 @@ def _complete(summary: RunSummary) -> RunSummary:
 
 
 @step(name="plan")
-def plan_corpus(config: RunConfig) -> RunPlan:
-    """What is missing; opens no media, writes nothing."""
-    return checked_plan(config)
+def plan_corpus(config: RunConfig, selection: Selection | None = None) -> RunPlan:
+    """What is missing, or what a retry selects; opens no media, writes nothing."""
+    return checked_plan(config, selection)
 
 
 def _may_pass(task: object, run: object, state: object) -> bool:
@@ -118,7 +126,7 @@ def process_shards(plan: RunPlan, run_id: str, held: Lease) -> Processed:
         LeaseLost: another run took the output over.
     """
     if in_flow_run() and task_run.run_count > 1:
-        plan = checked_plan(plan.config)
+        plan = checked_plan(plan.config, plan.selection)
     config = plan.config.model_copy(update={"output": normal(plan.config.output)})  # workers may stand in another folder
     watch, overlay = Watch(plan), overlay_work(plan)
     if config.source.kind in LOOSE:

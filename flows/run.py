@@ -1,4 +1,4 @@
-"""One run from the command line: the flow, a quiet screen, the log where it belongs.
+"""One run or retry from the command line: the flow, a quiet screen, the log where it belongs.
 
     OUT/_runs/<run_id>/run.log      of a run that did something, however it ended
     <temporary folder>/run.log      where that cannot be written
@@ -9,7 +9,7 @@ With PREFECT_API_URL the flow reports to that server; without, it runs as a plai
 import logging
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,8 +26,8 @@ from tasks.record import RunSummary, new_run_id, record_uri, runs_folder
 SERVER_TRIES = 3  # some 15 s for a Prefect server that restarts; Prefect's own default waits for minutes at the end of a run whose server died
 
 
-def run_corpus(config: RunConfig) -> RunSummary:
-    """Run process-corpus while a person watches; the summary also of a run that left work.
+def run_corpus(config: RunConfig, select: Sequence[str] = ()) -> RunSummary:
+    """Run process-corpus, or retry-corpus on what is selected, while a person watches; the summary also of a run that left work.
 
     Raises:
         Problem: nothing could be done, the message says why.
@@ -38,7 +38,7 @@ def run_corpus(config: RunConfig) -> RunSummary:
     log = RunLog(config.output, run_id, Path(tempfile.mkdtemp(prefix="vidmill-")) / "run.log")
     try:
         with _watched(log):
-            summary = _flow_result(config)
+            summary = _flow_result(config, list(select))
     except Exception as error:
         root = root_of(error)
         kept = log.keep(always=not isinstance(root, Problem))
@@ -72,17 +72,20 @@ class RunLog:
         return str(self.local) if always else target
 
 
-def _flow_result(config: RunConfig) -> RunSummary:
+def _flow_result(config: RunConfig, select: list[str]) -> RunSummary:
     from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, get_current_settings, temporary_settings  # Prefect logs from its import on
 
     from flows.process_corpus import RunIncomplete, process_corpus
+    from flows.retry_corpus import retry_corpus
 
-    flow = process_corpus if get_current_settings().api.url else process_corpus.fn
+    served = bool(get_current_settings().api.url)
     reported: list[RunSummary] = []
     token = REPORTED.set(reported)
     try:
         with temporary_settings(set_defaults={PREFECT_CLIENT_MAX_RETRIES: SERVER_TRIES}):
-            return flow(config)
+            if select:
+                return (retry_corpus if served else retry_corpus.fn)(config, select)
+            return (process_corpus if served else process_corpus.fn)(config)
     except RunIncomplete as incomplete:
         return incomplete.summary
     except Problem:

@@ -133,7 +133,7 @@ def print_output(view: OutputView, console: Console) -> None:
     """Features by shards done, failures by kind."""
     console.print(Text(f"{view.output}: last run {view.run_id}, {view.status}, {_counted(view.shards, 'shard')}"), soft_wrap=True)
     print_outcome(view.features, console)
-    print_failures(view.failures, console)
+    print_failures(view.failures, console, output=view.output)
     console.print(Text(f"next: vidmill verify {view.output}"), soft_wrap=True)
 
 
@@ -142,8 +142,9 @@ def print_verification(found: Verification, console: Console) -> None:
     for check in found.features:
         console.print(Text(f"{check.folder}: {check.rows:,} rows + {check.failed:,} failures in {_counted(check.shards, 'shard')}"), soft_wrap=True)
     for fault in found.faults:
-        console.print(Text(f"fault: {one_line(fault)}", style="red"), soft_wrap=True)
-    console.print(Text(_counted(len(found.faults), "fault") if found.faults else "every planned clip is one row or one failure, none twice"))
+        console.print(Text(f"fault: {one_line(str(fault))}", style="red"), soft_wrap=True)
+    proved = f"{_counted(found.files, 'file')} unaltered; every planned clip is one row or one failure, none twice"
+    console.print(Text(_counted(len(found.faults), "fault") if found.faults else proved), soft_wrap=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,3 +20,4 @@ class FailureGroup:
     kind: str
     count: int
     examples: tuple[str, ...]
+    selectors: tuple[str, ...] = ()  # one per example: what `vidmill retry --select` repeats it alone with

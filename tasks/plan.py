@@ -4,7 +4,7 @@ shards of the source  x  features   -   visible files made from the same source,
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
@@ -16,8 +16,9 @@ from tasks import manifest
 from tasks.feature import Feature, features_of, model_specs
 from tasks.labels import labels_etag
 from tasks.membership import read_members
-from tasks.published import FAILURES_FOLDER, Footer, footers, footers_of, shards_in
-from tasks.shardwork import ShardWork
+from tasks.published import FAILURES_FOLDER, Footer, footers, footers_of, is_behind, shards_in
+from tasks.select import Selection
+from tasks.shardwork import ShardWork, attempt_of, explains, published_failures
 from tasks.source import LOOSE, Corpus, Membership, Shard, identity_of, list_corpus
 
 Published = Mapping[Feature, Mapping[str, Footer]]  # footers by shard
@@ -32,6 +33,7 @@ class RunPlan:
     features: tuple[Feature, ...]
     work: tuple[ShardWork, ...]
     labels_etags: Mapping[str, str]  # by shard
+    selection: Selection | None = None  # of a retry: it does nothing else
 
     @property
     def done_shards(self) -> int:
@@ -39,8 +41,12 @@ class RunPlan:
         return len(self.corpus.shards) - len(self.work)
 
 
-def plan_run(config: RunConfig) -> RunPlan:
+def plan_run(config: RunConfig, selection: Selection | None = None) -> RunPlan:
     """Compare the source with the output.
+
+    Args:
+        config: what is wanted.
+        selection: of a retry: published failures to be tried again, and whether what is missing is to be computed.
 
     Raises:
         Problem: a model, the source or the output is not usable; the message says which and what to do.
@@ -53,12 +59,14 @@ def plan_run(config: RunConfig) -> RunPlan:
     published = {feature: footers(config.output, feature) for feature in features}
     _refuse_another_corpus(config, corpus, published)
     labels = {shard.name: labels_etag(corpus, shard) for shard in corpus.shards}
-    return RunPlan(config, corpus, features, _work(config, corpus, published, labels), labels)
+    state = _state(config, corpus, published, labels)
+    work = _missing(corpus, state) if selection is None else _selected(config.output, corpus, state, selection)
+    return RunPlan(config, corpus, features, work, labels, selection)
 
 
 def work_left(plan: RunPlan, published: Published) -> tuple[ShardWork, ...]:
     """What the plan's corpus, as it was listed, lacks in an output that holds `published`, footers of all the plan's features."""
-    return _work(plan.config, plan.corpus, published, plan.labels_etags)
+    return _missing(plan.corpus, _state(plan.config, plan.corpus, published, plan.labels_etags))
 
 
 def overlay_work(plan: RunPlan) -> ShardWork | None:
@@ -68,7 +76,8 @@ def overlay_work(plan: RunPlan) -> ShardWork | None:
         return None
     wanted = {feature for work in plan.work for feature in work.features}
     features = tuple(feature for feature in plan.features if feature in wanted)
-    return ShardWork(overlay, features, frozenset(), listed=False, unchanged=False, overlay=True)
+    retried = frozenset(attempt for work in plan.work for attempt in work.retried)
+    return ShardWork(overlay, features, frozenset(), listed=False, unchanged=False, overlay=True, retried=retried)
 
 
 def manifest_columns(config: RunConfig) -> pa.Schema:
@@ -80,12 +89,33 @@ def _members(config: RunConfig) -> Mapping[str, Membership]:
     return read_members(config.output, storage.root_of(config.source.uri), corpus=identity_of(config.source))
 
 
-def _work(config: RunConfig, corpus: Corpus, published: Published, labels: Mapping[str, str]) -> tuple[ShardWork, ...]:
-    clips, *others = published.values()
+def _missing(corpus: Corpus, state: "_Output") -> tuple[ShardWork, ...]:
+    return tuple(work for shard in corpus.shards if (work := state.work_of(shard)).features)
+
+
+def _selected(output: str, corpus: Corpus, state: "_Output", selection: Selection) -> tuple[ShardWork, ...]:
+    """Work on what is selected and nothing else."""
+    found = []
+    for shard in corpus.shards:
+        work = state.work_of(shard)
+        retried = _retried(output, work, selection) if shard.name in state.failures and selection.takes_failures_of(shard.name) else []
+        as_listed = work.listed and work.unchanged  # else the shard can only be published with all that it lacks
+        missing = work.features if selection.takes_missing_of(shard.name) or (retried and not as_listed) else ()
+        again = {f for f in state.features if f not in work.features and any(explains(row, f) for row in retried)}
+        features = tuple(feature for feature in state.features if feature in missing or feature in again)
+        found.append(replace(work, features=features, retried=frozenset(map(attempt_of, retried))))
+    return tuple(work for work in found if work.features)
+
+
+def _retried(output: str, work: ShardWork, selection: Selection) -> list[dict[str, object]]:
+    return [row for row in published_failures(output, work) if selection.takes(row, work.shard.name)]
+
+
+def _state(config: RunConfig, corpus: Corpus, published: Published, labels: Mapping[str, str]) -> "_Output":
+    clips = next(iter(published.values()))
     failures = shards_in(config.output, FAILURES_FOLDER)
-    lacking = sorted(name for name in failures & clips.keys() if any(name not in found for found in others))
-    state = _Output(tuple(published), published, failures, footers_of(config.output, FAILURES_FOLDER, lacking), labels)
-    return tuple(found for shard in corpus.shards if (found := state.work_of(shard)).features)
+    listed = sorted(shard.name for shard in corpus.shards if shard.name in failures and shard.name in clips)
+    return _Output(tuple(published), published, failures, footers_of(config.output, FAILURES_FOLDER, listed), labels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +125,7 @@ class _Output:
     features: tuple[Feature, ...]
     published: Published
     failures: set[str]  # shards that have some
-    explanations: Mapping[str, Footer]  # of the failures of shards that lack a file
+    explanations: Mapping[str, Footer]  # of the failures of shards that have clips
     labels: Mapping[str, str]
 
     def work_of(self, shard: Shard) -> ShardWork:
@@ -103,9 +133,11 @@ class _Output:
         reusable = self._reusable(shard, clips)
         missing = tuple(feature for feature in self.features if not self._holds(feature, shard, clips))
         lost = any(footer.failed for feature in self.features if (footer := self.published[feature].get(shard.name)))
-        if lost and shard.name not in self.failures:
+        behind = self._failures_are_behind(shard, clips)
+        if behind or (lost and shard.name not in self.failures):
             missing = self.features
-        listed = clips is not None and "clips" in reusable and (not clips.failed or shard.name in self.failures)
+        explained = clips is not None and (not clips.failed or shard.name in self.failures) and not behind
+        listed = "clips" in reusable and explained
         unchanged = clips is not None and clips.source_etag == shard.etag
         return ShardWork(shard, missing, reusable, listed=listed, unchanged=unchanged)
 
@@ -116,7 +148,12 @@ class _Output:
             return footer is not None and (footer.source_etag, footer.version, footer.labels_etag) == wanted
         if footer is None:
             return clips is not None and clips.source_etag == shard.etag and (not clips.rows or feature.folder in self._empty(shard))
-        return footer.source_etag == shard.etag
+        return footer.source_etag == shard.etag and (clips is None or not is_behind(footer, clips))
+
+    def _failures_are_behind(self, shard: Shard, clips: Footer | None) -> bool:
+        """Whether a retry ended between the last two files of the shard."""
+        failures = self.explanations.get(shard.name)
+        return failures is not None and clips is not None and is_behind(failures, clips)
 
     def _empty(self, shard: Shard) -> tuple[str, ...]:
         failures = self.explanations.get(shard.name)
@@ -127,7 +164,7 @@ class _Output:
         if clips is None or clips.version != self.features[0].version:
             return frozenset()
         same = (f for f in self.features[1:] if (footer := self.published[f].get(shard.name)) and footer.source_etag == clips.source_etag)
-        return frozenset({"clips", *(feature.folder for feature in same)})
+        return frozenset({"clips", *self._empty(shard), *(feature.folder for feature in same)})
 
 
 def _refuse_another_corpus(config: RunConfig, corpus: Corpus, published: Published) -> None:

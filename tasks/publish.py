@@ -4,12 +4,14 @@
         -> failures/<shard>.parquet, embeddings/.../<shard>.parquet, tags/..., clips/<shard>.parquet last
         -> the fragments go
 
-A crash between two files leaves both old and new valid; the next plan sees what is missing. Nothing is published with a hole.
+A crash between two files leaves both old and new valid; the next plan sees what is missing. Nothing is published with a hole:
+a retry changes the failures last, so that until then they explain what is not there yet.
 """
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import BinaryIO
 
 import pyarrow as pa
@@ -17,11 +19,25 @@ import pyarrow.parquet as pq
 
 from infra import storage
 from infra.crash_point import CrashPoint, crash_point
+from tasks import digest
+from tasks.digest import SealedFile
 from tasks.feature import Feature
 from tasks.labels import Labels, add_manifest_columns
 from tasks.published import FAILURES_FOLDER, Coverage, Footer, path_of, read_footer, read_rows
 from tasks.schema import CLIPS, FAILURES
-from tasks.shardwork import SOURCE_STAGES, RowFile, ShardWork, explains, failures_of, key_of, roster_of, row_files
+from tasks.shardwork import (
+    SOURCE_STAGES,
+    RowFile,
+    ShardWork,
+    attempt_of,
+    explains,
+    failures_of,
+    key_of,
+    published_etags,
+    published_failures,
+    roster_of,
+    row_files,
+)
 from tasks.staging import Roster, Staging
 
 ROWS_PER_PASS = 8192  # rows in memory at once while a file is written: 8192 x 1280 float32 = 40 MiB
@@ -74,18 +90,24 @@ class _Publication:
         self.context, self.work = context, work
         self.members, self.replaced = _overlaid(context, roster)
         self.ignored = roster.ignored
-        self.failures = _holding(failures_of(context.output, work) + _overlay_failures(context), self.members)
+        found = _holding(failures_of(context.output, work) + _overlay_failures(context), self.members)
+        self.failures = sorted(found, key=lambda row: str(row["failed_at"]))  # of two tries the later one tells
+        earlier = published_failures(context.output, work) if work.retried else []
+        self.tried = {attempt_of(row): row for row in earlier if attempt_of(row) in work.retried}
         self.failures_uri = path_of(context.output, FAILURES_FOLDER, work.shard.name)
 
     def run(self) -> PublishedShard:
         chosen = {feature: self._choose(feature) for feature in self.work.features}
+        self.clipless = self._clipless(chosen)
         failures = self._unexplained_removed(chosen)
         crash_point(CrashPoint.COMPLETE)
-        written = [self._publish_failures(failures, self._empty(chosen))]
-        crash_point(CrashPoint.FAILURES)
-        for feature in reversed(self.work.features):
-            written.append(self._publish(feature, chosen[feature]))
-            crash_point(CrashPoint.CLIPS if feature.table == "clips" else CrashPoint.FEATURE)
+        steps = [(_edge(feature), partial(self._publish, feature, chosen[feature])) for feature in reversed(self.work.features)]
+        failures_last = len(steps) if self.work.retried else 0
+        steps.insert(failures_last, (CrashPoint.FAILURES, partial(self._publish_failures, failures, self._empty(chosen))))
+        written = []
+        for edge, publish in steps:
+            written.append(publish())
+            crash_point(edge)
         Staging(self.context.output, self.work.shard.name).clear()
         crash_point(CrashPoint.CLEARED)
         kinds = Counter(str(failure["kind"]) for failure in failures)
@@ -116,14 +138,33 @@ class _Publication:
                     raise HoleError(f"{self.work.shard.name}: {key} has neither a row of {feature.label} nor a failure; run again")
                 row = explained[key]
                 kept[key, str(row["stage"])] = row
-        others = [row for row in self.failures if row["stage"] not in SOURCE_STAGES and not any(explains(row, f) for f in chosen)]
-        kept.update({(key_of(row)[0], str(row["stage"])): row for row in others})
-        return [kept[key] for key in sorted(kept)]
+        others = [row for row in self.failures if self._explains_another(row, chosen)]
+        kept.update({attempt_of(row): row for row in others})
+        return [self._counted(kept[key]) for key in sorted(kept)]
+
+    def _explains_another(self, failure: Mapping[str, object], chosen: Mapping[Feature, object]) -> bool:
+        """Whether a table that is not published now needs the failure."""
+        if failure["stage"] in SOURCE_STAGES:
+            return not any(feature.table == "clips" for feature in chosen) and key_of(failure)[0] in self.clipless
+        return not any(explains(failure, feature) for feature in chosen)
+
+    def _counted(self, failure: dict[str, object]) -> dict[str, object]:
+        """A retried failure counts the tries before."""
+        before = self.tried.get(attempt_of(failure))
+        if before is None or before["run_id"] == failure["run_id"]:
+            return failure
+        return {**failure, "attempts": int(str(before["attempts"])) + int(str(failure["attempts"]))}
+
+    def _clipless(self, chosen: Mapping[Feature, Mapping[str, int]]) -> set[str]:
+        """Members that `clips` has no row of, once this shard is published."""
+        clips = next((choice for feature, choice in chosen.items() if feature.table == "clips"), None)
+        return self.members.keys() - (published_etags(self.context.output, self.work) if clips is None else clips).keys()
 
     def _empty(self, chosen: Mapping[Feature, Mapping[str, int]]) -> tuple[str, ...]:
         """Folders that get no file of this shard: a table without rows has no vector size to tell."""
         before = read_footer(self.failures_uri) if storage.exists(self.failures_uri) else None
-        still = set(before.empty) if before and before.source_etag == self.work.shard.etag else set()
+        holds = before and before.source_etag == self.work.shard.etag and before.clipless <= len(self.clipless)
+        still = set(before.empty) if before and holds else set()
         still -= {feature.folder for feature in chosen}
         return tuple(sorted(still | {feature.folder for feature, choice in chosen.items() if not choice and feature.table != "clips"}))
 
@@ -201,8 +242,13 @@ class _Publication:
             planned=len(self.members),
             failed=failed,
             rows=rows,
+            clipless=len(self.clipless),
             coverage=coverage if described else Coverage(),
         )
+
+
+def _edge(feature: Feature) -> CrashPoint:
+    return CrashPoint.CLIPS if feature.table == "clips" else CrashPoint.FEATURE
 
 
 def _overlaid(context: PublishContext, roster: Roster) -> tuple[dict[str, str], int]:
@@ -231,9 +277,13 @@ def _write(uri: str, footer: Footer, tables: Iterator[pa.Table]) -> None:
     def write(file: BinaryIO) -> None:
         first = next(tables)
         schema = first.schema.with_metadata(footer.metadata())
-        with pq.ParquetWriter(file, schema, compression="zstd") as writer:
+        sealed = SealedFile(file)
+        with pq.ParquetWriter(sealed, schema, compression="zstd") as writer:
             writer.write_table(first.replace_schema_metadata(schema.metadata))
             for table in tables:
                 writer.write_table(table.cast(first.schema).replace_schema_metadata(schema.metadata))
+            writer.add_key_value_metadata({digest.KEY: digest.PENDING})
+            sealed.hold()
+        sealed.seal()
 
     storage.publish(uri, write)

@@ -6,7 +6,7 @@ The visible file is the only memory a run has of earlier runs.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version as release_of
@@ -45,6 +45,7 @@ class Footer:
     planned: int  # members of the shard that are clips, good or bad
     failed: int  # of these, without a row in this table
     rows: int = 0
+    clipless: int = 0  # members without a row of `clips` when this file was written
     coverage: Coverage = Coverage()
     empty: tuple[str, ...] = ()  # of the failures' file: folders that have no file of this shard, because no clip gave a row
 
@@ -61,10 +62,17 @@ class Footer:
             "run_id": self.run_id,
             "planned": str(self.planned),
             "failed": str(self.failed),
+            "clipless": str(self.clipless),
             "coverage": json.dumps([self.coverage.annotated, self.coverage.replaced, self.coverage.ignored]),
             "empty": json.dumps(self.empty),
         }
         return {f"vidmill.{key}".encode(): value.encode() for key, value in values.items()}
+
+
+def is_behind(footer: Footer, clips: Footer) -> bool:
+    """Whether a file was written before a retry brought rows of `clips` or found other members; both footers are of one shard."""
+    same = footer.source_etag == clips.source_etag
+    return same and (footer.planned != clips.planned or footer.clipless > clips.failed)
 
 
 def path_of(output: str, folder: str, shard: str) -> str:
@@ -80,14 +88,18 @@ def read_footer(uri: str) -> Footer:
     """
     try:
         with storage.open_seekable(uri) as file:
-            meta = pq.read_metadata(file)
-        values = {key.decode(): value.decode() for key, value in (meta.metadata or {}).items() if key.startswith(b"vidmill.")}
-        return _footer(values, meta.num_rows)
+            return footer_of(pq.read_metadata(file))
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:  # Arrow says OSError of a damaged footer
         raise Problem(f"{uri}: not a file that vidmill wrote, or damaged ({_line(error)}); move it away, it will be written anew") from error
 
 
-def _footer(values: Mapping[str, str], rows: int) -> Footer:
+def footer_of(meta: pq.FileMetaData) -> Footer:
+    """What a file's metadata says.
+
+    Raises:
+        KeyError, ValueError: vidmill did not write it.
+    """
+    values = {key.decode(): value.decode() for key, value in (meta.metadata or {}).items() if key.startswith(b"vidmill.")}
     return Footer(
         corpus=values["vidmill.corpus"],
         model=values["vidmill.model"],
@@ -97,7 +109,8 @@ def _footer(values: Mapping[str, str], rows: int) -> Footer:
         run_id=values["vidmill.run_id"],
         planned=int(values["vidmill.planned"]),
         failed=int(values["vidmill.failed"]),
-        rows=rows,
+        rows=meta.num_rows,
+        clipless=int(values["vidmill.clipless"]),
         coverage=Coverage(*json.loads(values["vidmill.coverage"])),
         empty=tuple(json.loads(values["vidmill.empty"])),
     )

@@ -9,6 +9,7 @@ Knows containers of clips, not codecs; a video's length is asked of a decoder pr
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 from pathlib import PurePosixPath
 
@@ -18,7 +19,7 @@ from infra.storage import Cause, ObjectInfo, StorageError
 from tasks.clip import ClipError, ClipInfo, FailureKind, Window
 from tasks.encoded import EncodedClip, failed_clip
 from tasks.isolate import Decoder
-from tasks.shardwork import SOURCE_STAGES, ShardWork, key_of, published_clips, published_failures
+from tasks.shardwork import SOURCE_STAGES, ShardWork, attempt_of, held_etags, key_of, published_clips, published_failures
 from tasks.source import LOOSE, SourceFile, is_video
 from tasks.tar import BadMember, Member, members
 
@@ -42,6 +43,11 @@ class ShardReader:
 
     def __iter__(self) -> Iterator[EncodedClip]:
         """Every clip of the shard, good or bad; keys are unique."""
+        held = held_etags(self.config.output, self.work)
+        for clip in self._clips():
+            yield replace(clip, source_etag=held[clip.key]) if clip.key in held else clip
+
+    def _clips(self) -> Iterator[EncodedClip]:
         if self.config.source.kind in LOOSE:
             yield from self._loose()
             return
@@ -171,7 +177,8 @@ def _listed(output: str, work: ShardWork) -> Mapping[tuple[str, str], Sequence[M
     """What published tables say of each video in a given state; its file need not be opened to know its clips."""
     clips = published_clips(output, work, ("clip_id", "uri", "source_etag", "start_s", "end_s")).to_pylist()
     rows = [*clips, *(row for row in published_failures(output, work) if row["stage"] in SOURCE_STAGES)]
-    return {video: list(group) for video, group in groupby(sorted(rows, key=_video_of), key=_video_of)}
+    again = {_video_of(row) for row in rows if "stage" in row and attempt_of(row) in work.retried}  # a failure does not tell its window
+    return {video: list(group) for video, group in groupby(sorted(rows, key=_video_of), key=_video_of) if video not in again}
 
 
 def _video_of(row: Mapping[str, object]) -> tuple[str, str]:

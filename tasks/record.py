@@ -11,11 +11,13 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from infra import storage
+from infra.settings import RunConfig
 from tasks.feature import Feature
 from tasks.labels import read_annotations
 from tasks.outcome import FailureGroup, FeatureOutcome
 from tasks.plan import RunPlan, work_left
 from tasks.published import FAILURES_FOLDER, Footer, footers, path_of, read_rows, shards_in
+from tasks.select import exactly
 from tasks.shardwork import key_of
 from tasks.tally import Tally, allowed_failures
 
@@ -56,7 +58,8 @@ class RunSummary:
 
 def new_run_id() -> str:
     """Sorts by time, unique across machines."""
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+    now = datetime.now(UTC)
+    return f"{now:%Y%m%dT%H%M%S}{now.microsecond // 1000:03}-{secrets.token_hex(3)}"
 
 
 def runs_folder(output: str) -> str:
@@ -75,7 +78,7 @@ def write_record(plan: RunPlan, run_id: str, status: Status, summary: RunSummary
         "run_id": run_id,
         "status": status,
         "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "config": plan.config.model_dump(mode="json"),
+        "config": _from_anywhere(plan.config),
         "features": [asdict(feature) for feature in plan.features],
         "shards": [shard.name for shard in plan.corpus.shards],
         "summary": asdict(summary) if summary else None,
@@ -83,10 +86,41 @@ def write_record(plan: RunPlan, run_id: str, status: Status, summary: RunSummary
     storage.write_bytes(record_uri(plan.config.output, run_id), json.dumps(record, indent=1, default=str).encode())
 
 
+def _from_anywhere(config: RunConfig) -> dict[str, Any]:
+    """The configuration with addresses that do not depend on where the command was given."""
+    values = config.model_dump(mode="json")
+    source = {
+        field: storage.normal(uri) + "/" * uri.endswith("/") for field in ("uri", "annotations", "replacements") if (uri := values["source"][field])
+    }
+    return {**values, "output": storage.normal(config.output), "source": {**values["source"], **source}}
+
+
 def last_record(output: str) -> dict[str, Any] | None:
-    """The newest run's record."""
-    names = sorted(name for name in storage.list_names(runs_folder(output)) if name.endswith(".json"))
-    return json.loads(storage.read_bytes(f"{runs_folder(output)}/{names[-1]}")) if names else None
+    """The newest run's record that can be read."""
+    return newest_records(output)[0]
+
+
+def newest_records(output: str) -> tuple[dict[str, Any] | None, tuple[str, ...]]:
+    """The newest record that can be read, and the addresses of newer ones that cannot."""
+    damaged: list[str] = []
+    for name in sorted(storage.list_names(runs_folder(output)), reverse=True):
+        uri = f"{runs_folder(output)}/{name}"
+        if name.endswith(".json"):
+            record = _record(storage.read_bytes(uri))
+            if record:
+                return record, tuple(damaged)
+            damaged.append(uri)
+    return None, tuple(damaged)
+
+
+def _record(data: bytes) -> dict[str, Any] | None:
+    try:
+        record = json.loads(data)
+        [Feature(**feature) for feature in record["features"]]
+        whole = record["run_id"] and record["status"] and record["config"] and all(isinstance(shard, str) for shard in record["shards"])
+    except (ValueError, TypeError, KeyError):
+        return None
+    return dict(record) if whole else None
 
 
 def summarize(plan: RunPlan, run_id: str, status: Status, tally: Tally, problems: Sequence[str], elapsed_s: float) -> RunSummary:
@@ -144,8 +178,13 @@ def published_failures(output: str, shards: Sequence[str]) -> list[dict[str, Any
 
 def group_failures(rows: Sequence[Mapping[str, Any]]) -> tuple[FailureGroup, ...]:
     """Failures by kind, most frequent first, with the first few of each in words."""
-    by_kind: dict[str, list[str]] = {}
+    by_kind: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
-        by_kind.setdefault(row["kind"], []).append(f"{row['member']}: {row['stage']} {row['kind']}: {row['message']}")
-    groups = (FailureGroup(kind, len(lines), tuple(lines[:EXAMPLES])) for kind, lines in by_kind.items())
-    return tuple(sorted(groups, key=lambda group: -group.count))
+        by_kind.setdefault(row["kind"], []).append(row)
+    return tuple(sorted((_group(kind, found) for kind, found in by_kind.items()), key=lambda group: -group.count))
+
+
+def _group(kind: str, rows: Sequence[Mapping[str, Any]]) -> FailureGroup:
+    examples = tuple(f"{row['member']}: {row['stage']} {kind}: {row['message']}" for row in rows[:EXAMPLES])
+    selectors = tuple(f"clip:{exactly(row['clip_id'])}" if row["clip_id"] else f"member:{exactly(row['member'])}" for row in rows[:EXAMPLES])
+    return FailureGroup(kind, len(rows), examples, selectors)

@@ -5,7 +5,7 @@ Knows Arrow and the names of the contract (DESIGN section 4), nothing of where f
 
 import pyarrow as pa
 
-SCHEMA_VERSION = "1"
+SCHEMA_VERSION = "2"
 
 
 def _field(name: str, kind: pa.DataType, unit: str | None = None) -> pa.Field:

@@ -6,7 +6,7 @@
 Memory is proportional to one shard's clip ids, never to its media.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -20,6 +20,7 @@ from tasks.staging import Roster, Staging
 SOURCE_STAGES = ("read", "decode")  # a failure here leaves every feature without a row
 
 Key = tuple[str, str]  # (clip_id, or member where none could be formed; source_etag)
+Attempt = tuple[str, str]  # (clip_id or member, stage) of a failure
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,7 @@ class ShardWork:
     unchanged: bool  # and it still is as it was
     overlay: bool = False  # an archive of replacements: staged for other shards, not published itself
     try_id: str = ""  # who works on it; see `Staging`
+    retried: frozenset[Attempt] = frozenset()  # published failures that are to be tried again
 
     def wants(self, feature: Feature) -> bool:
         """Whether the feature is to be published."""
@@ -86,19 +88,24 @@ def failures_of(output: str, work: ShardWork) -> list[dict[str, object]]:
     return [*published_failures(output, work), *(row for table in staged for row in table.to_pylist())]
 
 
-def key_of(failure: dict[str, object]) -> Key:
+def key_of(failure: Mapping[str, object]) -> Key:
     """The clip or member that failed."""
     return str(failure["clip_id"] or failure["member"]), str(failure["source_etag"])
 
 
-def explains(failure: dict[str, object], feature: Feature) -> bool:
+def attempt_of(failure: Mapping[str, object]) -> Attempt:
+    """What was tried, and did not succeed."""
+    return str(failure["clip_id"] or failure["member"]), str(failure["stage"])
+
+
+def explains(failure: Mapping[str, object], feature: Feature) -> bool:
     """Whether the failure is why the feature has no row for the clip."""
     return failure["stage"] in SOURCE_STAGES or failure["stage"] == feature.model
 
 
 def known_keys(output: str, work: ShardWork) -> set[Key]:
-    """Clips that need not be computed again: each wanted feature has a row or a failure that explains its absence."""
-    failures = failures_of(output, work)
+    """Clips that need not be computed again: each wanted feature has a row or a failure that explains its absence and is not retried."""
+    failures = [failure for failure in failures_of(output, work) if attempt_of(failure) not in work.retried]
     known: set[Key] | None = None
     for feature in work.features:
         done = {key for file in row_files(output, work, feature, ()) for key in file.keys}
@@ -114,9 +121,21 @@ def roster_of(output: str, work: ShardWork) -> Roster | None:
         return staged
     if not (work.listed and work.unchanged):
         return None
+    return _published_roster(output, work)
+
+
+def _published_roster(output: str, work: ShardWork) -> Roster:
     failed = (key_of(row) for row in published_failures(output, work) if row["stage"] in SOURCE_STAGES)
     footer = read_footer(path_of(output, "clips", work.shard.name))
     return Roster({**published_etags(output, work), **dict(failed)}, footer.coverage.ignored)
+
+
+def held_etags(output: str, work: ShardWork) -> dict[str, str]:
+    """Of members that a retry does not concern: what they were made from, so that other limits than before do not make them new."""
+    if not (work.retried and work.listed and work.unchanged):
+        return {}
+    known = known_keys(output, work)
+    return {key: etag for key, etag in _published_roster(output, work).members.items() if (key, etag) in known}
 
 
 def published_etags(output: str, work: ShardWork) -> dict[str, str]:

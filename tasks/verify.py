@@ -1,105 +1,265 @@
-"""Verification: reads what is published and proves that nothing is missing, double or without a reason.
+"""Verification: reads what is published and proves that nothing is altered, missing, double or without a reason.
 
-    every shard of the last run, for every feature it asked for:   rows + failures that explain the rest == members
+    every file that a plain glob sees      its digest fits; no clip is twice in a folder
+    every shard of the last run's plan     for every feature: rows + failures that explain the rest == members
 
-Knows the tables; opens no media.
+Knows the tables and the record of the last run; opens no media. Memory: 8 bytes per clip of one folder.
 """
 
-from collections.abc import Iterator, Mapping
+import shlex
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import compress
+
+import numpy as np
 
 from infra.problem import Problem
 from tasks.feature import Feature
-from tasks.published import FAILURES_FOLDER, Footer, footers, path_of, read_rows
-from tasks.record import last_record
-from tasks.shardwork import explains, key_of
+from tasks.published import FAILURES_FOLDER, Footer, is_behind, path_of
+from tasks.record import newest_records, runs_folder
+from tasks.select import Selection
+from tasks.shardwork import SOURCE_STAGES
+from tasks.visible import Examined, VisibleFile, attempts_in, examine, named, visible_files
+
+THREADS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What is wrong with one file, and the command that mends it."""
+
+    file: str
+    cause: str
+    fix: str
+    shard: str = ""
+    delete: tuple[str, ...] = ()  # files to be computed again: `retry --select state:altered` deletes them first
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.cause}; {self.fix}"
+
+
+@dataclass(frozen=True, slots=True)
+class ShardCheck:
+    """Counts of one shard and feature; whole when rows + failed == planned."""
+
+    shard: str
+    planned: int
+    rows: int
+    failed: int
 
 
 @dataclass(frozen=True, slots=True)
 class FeatureCheck:
-    """What verification found of one feature."""
+    """What verification found of one feature of the plan."""
 
     folder: str
     shards: int
     rows: int
     failed: int
+    by_shard: tuple[ShardCheck, ...] = ()
 
 
 @dataclass(slots=True)
 class Verification:
     """Everything verification found; no faults means every planned clip is one row or one failure."""
 
-    run_id: str
+    run_id: str | None  # None: no plan is recorded
     features: list[FeatureCheck] = field(default_factory=list)
-    faults: list[str] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    files: int = 0
 
 
 def verify(output: str) -> Verification:
-    """Check an output against the last run's plan.
+    """Check an output: its files by themselves, and against the last run's plan.
 
     Raises:
-        Problem: no run was ever recorded there.
+        Problem: nothing that vidmill wrote is there.
+        StorageError: the output cannot be listed.
     """
-    record = last_record(output)
-    if record is None:
+    record, damaged = newest_records(output)
+    places, strays = visible_files(output)
+    if record is None and not damaged and not places:
         raise Problem(f"{output}: no vidmill run is recorded there; check the path, or run `vidmill run` first")
-    shards, features = record["shards"], [Feature(**feature) for feature in record["features"]]
-    published = {feature: footers(output, feature) for feature in features}
-    found = Verification(record["run_id"])
-    failures = {shard: _failures(output, shard) for shard in shards}
-    for feature in features:
-        _verify_feature(output, feature, shards, published[feature], published[features[0]], failures, found)
+    features = tuple(Feature(**feature) for feature in record["features"]) if record else ()
+    found = Verification(record["run_id"] if record else None)
+    found.faults += [Fault(uri, "the record of a run is damaged", _remove(uri)) for uri in damaged]
+    if record is None:
+        found.faults.append(Fault(runs_folder(output), "no plan is recorded, so nothing tells what is missing", "vidmill run CONFIG.yaml"))
+    found.faults += [
+        Fault(stray.uri, "no file of vidmill's belongs here, and readers may take it for a table", _remove(stray.uri)) for stray in strays
+    ]
+    _Checking(output, features, frozenset(record["shards"] if record else ()), places, found).run()
     return found
 
 
-def _verify_feature(
-    output: str,
-    feature: Feature,
-    shards: list[str],
-    footers_of: Mapping[str, Footer],
-    clips: Mapping[str, Footer],
-    failures: Mapping[str, list[dict[str, Any]]],
-    found: Verification,
-) -> None:
-    seen: dict[str, str] = {}
-    rows = failed = 0
-    for shard in shards:
-        footer = footers_of.get(shard)
-        if footer is None and shard in clips and len(_explained(feature, failures[shard])) == clips[shard].planned:
-            failed += clips[shard].planned
-            continue
-        if footer is None:
-            found.faults.append(f"{feature.label}: shard {shard} is not published; run again")
-            continue
-        ids = _clip_ids(output, feature, shard)
-        found.faults += _shard_faults(feature, shard, footer, ids, failures[shard])
-        if shard in clips and footer.source_etag != clips[shard].source_etag:
-            found.faults.append(f"{feature.label}: shard {shard} and its clips come from different states of the source; run again")
-        found.faults += [f"{feature.label}: {clip} is in {seen[clip]} and in {shard}; two sources give one clip_id" for clip in ids if clip in seen]
-        seen.update(dict.fromkeys(ids, shard))
-        rows, failed = rows + len(ids), failed + footer.failed
-    found.features.append(FeatureCheck(feature.folder, len(footers_of), rows, failed))
+def altered_files(output: str, selection: Selection) -> list[str]:
+    """Files of the selected shards that must be computed again."""
+    faults = verify(output).faults
+    return [uri for fault in faults if fault.delete and selection.takes_altered_of(fault.shard) for uri in fault.delete]
 
 
-def _clip_ids(output: str, feature: Feature, shard: str) -> list[str]:
-    rows = read_rows(path_of(output, feature.folder, shard), ("clip_id",))
-    return rows["clip_id"].to_pylist() if rows is not None else []
+@dataclass(slots=True)
+class _Failures:
+    """Failures of a shard, and which of them are the reason why some row is missing."""
+
+    examined: Examined
+    needed: np.ndarray  # bool, per row
+
+    def explaining(self, model: str | None, rows: np.ndarray) -> np.ndarray:
+        """Hashes of clips without a row that failed on the way to this model's."""
+        of_model = np.array([stage in SOURCE_STAGES or stage == model for stage in self.examined.stages], np.bool_)
+        reasons = of_model & ~np.isin(self.examined.keys, rows)
+        self.needed |= reasons
+        return np.unique(self.examined.keys[reasons])
 
 
-def _shard_faults(feature: Feature, shard: str, footer: Footer, ids: list[str], failures: list[dict[str, Any]]) -> Iterator[str]:
-    where = f"{feature.label}: shard {shard}"
-    if len(set(ids)) < len(ids):
-        yield f"{where} has {len(ids) - len(set(ids))} clips twice; delete its file and run again"
-    explained = _explained(feature, failures) - set(ids)
-    if len(ids) + len(explained) != footer.planned:
-        yield f"{where}: {len(ids)} rows and {len(explained)} failures, but {footer.planned} clips were planned; delete its file and run again"
+class _Checking:
+    """Goes through an output folder by folder: failures, clips, then what models found."""
+
+    def __init__(
+        self, output: str, features: tuple[Feature, ...], shards: frozenset[str], places: dict[str, list[VisibleFile]], found: Verification
+    ) -> None:
+        self.output, self.shards, self.found = output, shards, found
+        self.features = {feature.folder: feature for feature in features}
+        self.places = {**{folder: [] for folder in self.features}, **places}
+        self.failures: dict[str, _Failures] = {}
+        self.clips: dict[str, Footer] = {}
+        self.doubtful: set[str] = set()  # shards whose failures or clips are not to be believed
+        self.unexplained: dict[str, int] = {}  # clips without a row in shards whose failures are gone
+
+    def run(self) -> None:
+        first = [folder for folder in (FAILURES_FOLDER, "clips") if folder in self.places]
+        for folder in [*first, *sorted(self.places.keys() - {*first})]:
+            self._check_folder(folder, self.places[folder])
+        for shard, count in sorted(self.unexplained.items()):
+            self._missing(FAILURES_FOLDER, shard, f"is missing, and {count:,} clips have no row")
+        self._check_needed()
+
+    def _check_folder(self, folder: str, files: list[VisibleFile]) -> None:
+        sound: list[tuple[VisibleFile, np.ndarray]] = []
+        checks: list[ShardCheck] = []
+        with ThreadPoolExecutor(THREADS) as pool:
+            for examined in pool.map(examine, files):
+                self.found.files += 1
+                if examined.fault:
+                    self._not_sound(examined)
+                    continue
+                sound.append((examined.file, attempts_in(examined)))
+                if folder == FAILURES_FOLDER:
+                    self.failures[examined.file.shard] = _Failures(examined, np.zeros(len(examined.keys), np.bool_))
+                else:
+                    checks += self._check_shard(examined)
+        self._check_twice(sound)
+        if folder in self.features:
+            checks += self._check_absent(self.features[folder], {file.shard for file in files})
+            rows, failed = sum(check.rows for check in checks), sum(check.failed for check in checks)
+            by_shard = tuple(sorted(checks, key=lambda check: check.shard))
+            self.found.features.append(FeatureCheck(folder, len(sound), rows, failed, by_shard))
+
+    def _not_sound(self, examined: Examined) -> None:
+        file, cause = examined.file, examined.fault or ""
+        if file.folder in (FAILURES_FOLDER, "clips"):
+            self.doubtful.add(file.shard)
+        self._damaged(file, cause)
+
+    def _check_shard(self, examined: Examined) -> Iterator[ShardCheck]:
+        """A file of the plan against its failures and its clips."""
+        file, footer = examined.file, examined.footer
+        assert footer is not None
+        feature = self.features.get(file.folder)
+        failures = self.failures.get(file.shard)
+        explained = failures.explaining(footer.model or None, examined.keys) if failures else examined.keys[:0]
+        if file.folder == "clips":
+            self.clips[file.shard] = footer
+        if feature is None or file.shard not in self.shards or file.shard in self.doubtful:
+            return
+        if footer.failed and failures is None:
+            self.unexplained[file.shard] = max(footer.failed, self.unexplained.get(file.shard, 0))
+        elif len(examined.keys) + len(explained) != footer.planned:
+            self._damaged(file, f"{len(examined.keys):,} rows and {len(explained):,} failures, but {footer.planned:,} clips were planned")
+        elif self._fits_clips(file, footer):
+            yield ShardCheck(file.shard, footer.planned, len(examined.keys), len(explained))
+
+    def _fits_clips(self, file: VisibleFile, footer: Footer) -> bool:
+        clips = self.clips.get(file.shard)
+        if clips and (clips.source_etag != footer.source_etag or is_behind(footer, clips)):
+            cause = "it and the shard's clips come from different states of the source"
+            self.found.faults.append(Fault(file.found.uri, cause, self._retry("missing"), file.shard))
+            return False
+        return True
+
+    def _check_absent(self, feature: Feature, there: set[str]) -> Iterator[ShardCheck]:
+        """A shard may have no file of a feature only where failures explain every clip."""
+        for shard in sorted(self.shards - there - self.doubtful):
+            clips, failures = self.clips.get(shard), self.failures.get(shard)
+            explained = len(failures.explaining(feature.model, np.empty(0, np.uint64))) if failures else 0
+            if feature.table != "clips" and clips and explained == clips.planned:
+                yield ShardCheck(shard, clips.planned, 0, explained)
+            else:
+                self._missing(feature.folder, shard, "is not published")
+
+    def _check_needed(self) -> None:
+        """A failure of a clip that has every row is a contradiction, unless the retry that found the rows has not come to its end."""
+        models = {*SOURCE_STAGES, *(feature.model for feature in self.features.values())}
+        faulty = {fault.shard for fault in self.found.faults}
+        for shard in sorted((self.failures.keys() & self.clips.keys() & self.shards) - faulty):
+            failures, clips = self.failures[shard], self.clips[shard]
+            file, footer = failures.examined.file, failures.examined.footer
+            assert footer is not None
+            idle = ~failures.needed & np.array([stage in models for stage in failures.examined.stages], np.bool_)
+            if footer.source_etag != clips.source_etag:
+                self._damaged(file, "it and the shard's clips come from different states of the source")
+            elif idle.any() and not is_behind(footer, clips):
+                clip, stage = next(compress(named(file), idle.tolist()))
+                self._damaged(file, f"{clip} is a failure of {stage} and has every row ({idle.sum():,} such)")
+
+    def _check_twice(self, sound: list[tuple[VisibleFile, np.ndarray]]) -> None:
+        """Clips that a glob over the folder gives more than once; equal hashes of unequal clips are told apart."""
+        every = np.sort(np.concatenate([keys for _, keys in sound])) if sound else np.empty(0, np.uint64)
+        twice = np.unique(every[1:][every[1:] == every[:-1]])
+        if not len(twice):
+            return
+        holders: dict[tuple[str, str], list[VisibleFile]] = defaultdict(list)
+        for file, keys in sound:
+            suspect = np.isin(keys, twice)
+            for row in compress(named(file), suspect.tolist()) if suspect.any() else ():
+                holders[row].append(file)
+        together: dict[tuple[VisibleFile, ...], list[str]] = defaultdict(list)
+        for (clip, _), files in holders.items():
+            together[tuple(files)].append(clip)
+        for group, clips in together.items():
+            if len(group) > 1:
+                self._twice(group, clips)
+
+    def _twice(self, holders: Sequence[VisibleFile], clips: list[str]) -> None:
+        ordered = sorted(holders, key=lambda file: (file.shard not in self.shards, file.shard))
+        first, other = ordered[0], ordered[-1]
+        many = f"{len(clips):,} clips, {min(clips)} first," if len(clips) > 1 else f"the clip {clips[0]}"
+        if first is other:
+            self._damaged(first, f"holds {many} twice")
+        elif other.shard in self.shards:
+            cause = f"holds {many} that {first.shard} holds too: two sources give one clip_id"
+            fix = f"remove or rename one in the source, then {self._retry('missing')}"
+            self.found.faults.append(Fault(other.found.uri, cause, fix, other.shard))
+        else:
+            cause = f"holds {many} that {first.shard} holds too" + (", and its shard is not in the source any more" if self.features else "")
+            self.found.faults.append(Fault(other.found.uri, cause, _remove(other.found.uri), other.shard))
+
+    def _damaged(self, file: VisibleFile, cause: str) -> None:
+        """A file that cannot stay; it is computed again where the plan knows it."""
+        uri = file.found.uri
+        planned = file.shard in self.shards and file.folder in (FAILURES_FOLDER, *self.features)
+        fault = Fault(uri, cause, self._retry("altered"), file.shard, (uri,)) if planned else Fault(uri, cause, _remove(uri), file.shard)
+        self.found.faults.append(fault)
+
+    def _missing(self, folder: str, shard: str, cause: str) -> None:
+        self.found.faults.append(Fault(path_of(self.output, folder, shard), cause, self._retry("missing"), shard))
+
+    def _retry(self, state: str) -> str:
+        return f"vidmill retry {shlex.quote(self.output)} --select state:{state}"
 
 
-def _explained(feature: Feature, failures: list[dict[str, Any]]) -> set[str]:
-    return {key_of(row)[0] for row in failures if explains(row, feature)}
-
-
-def _failures(output: str, shard: str) -> list[dict[str, Any]]:
-    rows = read_rows(path_of(output, FAILURES_FOLDER, shard))
-    return rows.to_pylist() if rows is not None else []
+def _remove(uri: str) -> str:
+    return f"{'aws s3 rm' if uri.startswith('s3://') else 'rm'} {shlex.quote(uri)}"

@@ -11,8 +11,9 @@ import pytest
 
 from flows import cli
 from infra import cluster, disk
-from tests.corpus import clip, name_of, write_tar
+from tests.corpus import clip, files, name_of, write_tar
 from tests.flows.program import vidmill
+from tests.tasks.runs import run, settings
 
 Screen = pytest.CaptureFixture[str]
 KINETICS = ("--source.kind", "kinetics", "--source.uri")
@@ -142,7 +143,7 @@ def test_a_plan_loads_neither_ray_nor_torch(place: Path) -> None:
 
 
 def test_a_bug_is_one_line_with_the_path_of_its_traceback(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: Screen) -> None:
-    monkeypatch.setattr("flows.preflight.plan_run", lambda _: {}["a bug"])
+    monkeypatch.setattr("flows.preflight.plan_run", lambda *_: {}["a bug"])
     for command in ("plan", "run"):
         assert cli.execute([command, *KINETICS, "tars", "--output", "out"]) == cli.INCOMPLETE
         told = capsys.readouterr().err
@@ -154,7 +155,7 @@ def test_a_bug_is_one_line_with_the_path_of_its_traceback(place: Path, monkeypat
 
 
 def test_what_was_finished_is_kept_is_said_on_an_interrupt(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: Screen) -> None:
-    def interrupt(_: object) -> NoReturn:
+    def interrupt(*_: object) -> NoReturn:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("flows.preflight.plan_run", interrupt)
@@ -184,7 +185,83 @@ def test_models_tells_licence_size_and_training(capsys: Screen) -> None:
         assert word in told
 
 
-@pytest.mark.parametrize("command", ["status", "verify"])
-def test_an_output_without_a_run_is_told(command: str, place: Path, capsys: Screen) -> None:
-    assert cli.execute([command, str(place)]) == cli.USAGE
+@pytest.mark.parametrize("arguments", [["status"], ["verify"], ["retry", "--select", "kind:TIMEOUT"]])
+def test_an_output_without_a_run_is_told(arguments: list[str], place: Path, capsys: Screen) -> None:
+    assert cli.execute([*arguments, str(place)]) == cli.USAGE
     assert "no vidmill run is recorded there" in capsys.readouterr().err
+
+
+@pytest.fixture
+def output(place: Path) -> Path:
+    """What a run left: rows, a failure, a member without clip_id."""
+    members = {f"{name_of(0)}.mp4": clip(0), f"{name_of(1)}.mp4": b"damaged", "no, name.mp4": clip(0)}
+    write_tar(place / "c" / "part_0.tar", members, gz=False)
+    run(settings(place, {"kind": "kinetics", "uri": "c/*.tar"}))
+    return place / "out"
+
+
+def printed(capsys: Screen, *arguments: object) -> tuple[int, str]:
+    code = cli.execute(list(map(str, arguments)))
+    return code, capsys.readouterr().out
+
+
+def test_verify_exits_1_with_a_line_per_fault_that_ends_with_the_command(output: Path, capsys: Screen) -> None:
+    code, told = printed(capsys, "verify", output)
+    assert (code, told.splitlines()[-1]) == (cli.DONE, "3 files unaltered; every planned clip is one row or one failure, none twice")
+    (output / "clips" / "part_0.parquet").write_bytes(b"cut off")
+    code, told = printed(capsys, "verify", output)
+    assert code == cli.INCOMPLETE
+    (fault,) = (line for line in told.splitlines() if line.startswith("fault: "))
+    assert fault.endswith(f"; vidmill retry {output} --select state:altered")
+    code, told = printed(capsys, "verify", output, "--json")
+    (found,) = json.loads(told)["faults"]
+    assert (code, found["file"], found["delete"]) == (cli.INCOMPLETE, f"{output}/clips/part_0.parquet", [f"{output}/clips/part_0.parquet"])
+
+
+def test_verify_counts_per_shard_and_feature(output: Path, capsys: Screen) -> None:
+    _, told = printed(capsys, "verify", output, "--json")
+    features = json.loads(told)["features"]
+    assert features[0]["by_shard"] == [{"shard": "part_0", "planned": 3, "rows": 1, "failed": 2}]
+
+
+def test_status_names_the_command_that_repeats_one_clip(output: Path, capsys: Screen) -> None:
+    _, told = printed(capsys, "status", output)
+    assert f"again: vidmill retry {output} --select kind:CORRUPT" in told
+    assert f"the first alone: vidmill retry {output} --select clip:{name_of(1)}" in told
+    assert f"--select 'member:{output.parent}/c/part_0.tar!no[,] name.mp4'" in told
+    _, told = printed(capsys, "status", output, "--json")
+    assert {name for group in json.loads(told)["failures"] for name in group["selectors"]} == {
+        f"clip:{name_of(1)}", f"member:{output.parent}/c/part_0.tar!no[,] name.mp4"
+    }  # fmt: skip
+
+
+def test_show_tells_a_clip_whose_name_begins_with_a_dash(output: Path, capsys: Screen) -> None:
+    assert name_of(0).startswith("-")
+    code, told = printed(capsys, "show", output, name_of(0))
+    lines = dict(line.split(maxsplit=1) for line in told.splitlines())
+    assert (code, lines["clip_id"], lines["width"]) == (cli.DONE, name_of(0), "160")
+    assert "3 numbers, norm" in lines["embedding"]
+    code, told = printed(capsys, "show", output, name_of(1), "--json")
+    assert [failure["kind"] for failure in json.loads(told)["failures"]] == ["CORRUPT"]
+    assert cli.execute(["show", str(output), name_of(7)]) == cli.USAGE
+    assert f"no clip {name_of(7)} there; did you mean" in capsys.readouterr().err
+
+
+def test_bad_selectors_are_one_line_and_touch_nothing(output: Path, capsys: Screen) -> None:
+    before = files(output)
+    for text, words in {"kind:TIMEOT": "did you mean TIMEOUT?", "kinds:OOM": "one of kind, shard", "OOM": "is not KEY:VALUE"}.items():
+        assert cli.execute(["retry", str(output), "--select", text]) == cli.USAGE
+        told = capsys.readouterr().err
+        assert told.count("\n") == 1
+        assert words in told
+    assert cli.execute(["retry", str(output)]) == cli.USAGE
+    assert "--select: is missing" in capsys.readouterr().err
+    assert files(output) == before
+
+
+def test_a_retry_that_selects_nothing_says_so_and_starts_no_ray(output: Path, capsys: Screen) -> None:
+    code, told = printed(capsys, "retry", output, "--select", "kind:TIMEOUT")
+    assert (code, told.splitlines()[0]) == (cli.DONE, "nothing is selected by kind:TIMEOUT")
+    assert "CORRUPT" in told
+    code, told = printed(capsys, "retry", output, "--select", "kind:TIMEOUT", "--json")
+    assert json.loads(told)["status"] == "nothing to do"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from flows.config_file import fields, flag, load
+from flows.config_file import amended, fields, flag, load
 from infra.problem import Problem
 from infra.settings import RunConfig
 
@@ -40,6 +40,18 @@ def test_a_file_and_flags_make_one_configuration_and_flags_win(tmp_path: Path) -
 def test_flags_alone_are_enough() -> None:
     config = load(None, {"source.kind": "kinetics", "source.uri": "/k", "output": "/o"})
     assert config.source.kind == "kinetics"
+
+
+def test_a_recorded_configuration_is_taken_but_for_the_flags() -> None:
+    recorded = load(None, {"source.kind": "files", "source.uri": "/v", "output": "out", "limits.max_bytes": 5}).model_dump(mode="json")
+    config = amended(recorded, {"limits.max_frames": "7"}, name="out: run r1")
+    assert (config.source.uri, config.limits.max_bytes, config.limits.max_frames) == ("/v", 5, 7)
+    of_another_release = {**recorded, "source": {**recorded["source"], "speed": 3}, "gone": 1}
+    with pytest.raises(Problem) as problem:
+        amended(of_another_release, {"limits.max_frames": "x"}, name="out: run r1")
+    lines = str(problem.value).splitlines()
+    assert sorted(line.partition(": ")[0] for line in lines) == ["--limits.max-frames", "out", "out"]
+    assert any(line.startswith("out: run r1: source.speed: is not a field") for line in lines)
 
 
 def test_all_errors_are_told_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:

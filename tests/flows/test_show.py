@@ -1,14 +1,15 @@
 """What commands print, at 80 columns, and that `--json` says the same."""
 
 import io
+import shlex
 from dataclasses import replace
 
 from rich.console import Console
 
-from flows.show import PlanView, WorkView, print_plan, print_summary, print_verification
+from flows.show import OutputView, PlanView, WorkView, print_output, print_plan, print_summary, print_verification
 from tasks.outcome import FailureGroup, FeatureOutcome
 from tasks.record import CorpusCoverage, RunSummary
-from tasks.verify import FeatureCheck, Verification
+from tasks.verify import Fault, FeatureCheck, Verification
 
 SUMMARY = RunSummary(
     run_id="r1", name="k400", output="out", status="done", shards=2, shards_published=1, clips=1200,
@@ -59,12 +60,24 @@ def test_a_long_plan_is_cut_and_names_the_command() -> None:
 
 
 def test_a_verification_proves_or_lists_faults() -> None:
-    whole = Verification("r1", [FeatureCheck("clips", 1, 7, 1)])
+    whole = Verification("r1", [FeatureCheck("clips", 1, 7, 1)], files=2)
     assert shown(print_verification, whole) == [
         "clips: 7 rows + 1 failures in 1 shard",
-        "every planned clip is one row or one failure, none twice",
+        "2 files unaltered; every planned clip is one row or one failure, none twice",
     ]
-    assert shown(print_verification, Verification("r1", [], ["clips: shard a is not published\x1b[2J"])) == [
-        "fault: clips: shard a is not published\\x1b[2J",
+    fault = Fault("out/clips/a\x1b[2J.parquet", "is not published", "vidmill retry out --select state:missing")
+    assert shown(print_verification, Verification("r1", [], [fault])) == [
+        "fault: out/clips/a\\x1b[2J.parquet: is not published; vidmill retry out --select state:missing",
         "1 fault",
     ]
+
+
+def test_the_state_of_an_output_says_how_to_repeat_a_kind_and_one_clip_alone() -> None:
+    """The commands are for a shell: a clip's name may hold anything."""
+    groups = (FailureGroup("TIMEOUT", 2, ("m1: decode TIMEOUT: slow", "m2: decode TIMEOUT: slow"), ("clip:it's [[]1] $HOME", "clip:b")),)
+    lines = shown(print_output, OutputView("my out", "r1", "done", 1, (), groups))
+    assert [line.strip() for line in lines if "vidmill retry" in line] == [
+        "again: vidmill retry 'my out' --select kind:TIMEOUT",
+        """the first alone: vidmill retry 'my out' --select 'clip:it'"'"'s [[]1] $HOME'""",
+    ]
+    assert shlex.split(lines[-2].partition(": ")[2])[-1] == "clip:it's [[]1] $HOME"

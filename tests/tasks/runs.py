@@ -1,8 +1,10 @@
 """Whole runs in this process, stage after stage as the pipeline chains them, with small networks and without Ray."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from infra import storage
 from infra.settings import RunConfig
 from tasks.encoded import Failure
 from tasks.feature import model_specs
@@ -11,8 +13,10 @@ from tasks.membership import note_members
 from tasks.plan import manifest_columns, overlay_work, plan_run
 from tasks.publish import PublishContext, publish_shard
 from tasks.record import RunSummary, Status, new_run_id, summarize, write_record
+from tasks.select import selection_of
 from tasks.source import LOOSE
 from tasks.tally import Tally
+from tasks.verify import altered_files
 from tasks.workers import ClipWorker, read_parcels
 from tests.corpus import config_for
 from tests.tasks.networks import entry
@@ -24,9 +28,12 @@ def settings(folder: Path, source: dict[str, Any], **more: Any) -> RunConfig:
     return config_for(source, folder / "out", **{"embed": ["grey"], "tag": [], "models": own, **more})
 
 
-def run(config: RunConfig) -> RunSummary:
-    """Plan, compute, publish, report."""
-    plan, run_id, tally = plan_run(config), new_run_id(), Tally()
+def run(config: RunConfig, *, select: Sequence[str] = ()) -> RunSummary:
+    """Plan, compute, publish, report; a retry where something is selected."""
+    selection = selection_of(select) if select else None
+    for uri in altered_files(config.output, selection) if selection and selection.takes_altered() else ():
+        storage.delete(uri)
+    plan, run_id, tally = plan_run(config, selection), new_run_id(), Tally()
     if config.source.kind in LOOSE and plan.work:
         note_members(config.output, plan.corpus)
     labels = Labels(read_annotations(plan.corpus.annotations).table, manifest_columns(config))

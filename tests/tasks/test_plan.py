@@ -118,7 +118,7 @@ def test_a_state_between_two_publications_reuses_only_what_fits_together(corpus:
     plan = plan_run(config)
     assert todo(plan) == {"plain": ["clips"]}
     assert plan.work[0].reusable == {"clips"}
-    assert any("different states" in fault for fault in verify(config.output).faults)
+    assert any("different states" in fault.cause for fault in verify(config.output).faults)
     assert (run(config).status, contents(config.output)) == ("done", calm)
 
 

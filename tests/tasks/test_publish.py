@@ -180,7 +180,7 @@ def test_footers_say_what_the_files_vouch_for(tmp_path: Path) -> None:
         found = {key: metadata[f"vidmill.{key}".encode()].decode() for key in ("schema", "model", "version", "run_id", "source_etag", "release")}
         expected = {"model": feature.model or "", "version": feature.version, "source_etag": done.shard.etag, "run_id": "20260101T000000-abcdef"}
         assert {key: found[key] for key in expected} == expected
-        assert found["schema"] == "1"
+        assert found["schema"] == "2"
         assert found["release"]
         assert (metadata[b"vidmill.planned"], metadata[b"vidmill.failed"]) == (b"4", b"1")
 

@@ -8,7 +8,8 @@ import pytest
 
 from infra.settings import RunConfig
 from tasks.plan import plan_run
-from tasks.record import group_failures, last_record, new_run_id, published_failures, record_uri, summarize, write_record
+from tasks.record import group_failures, last_record, new_run_id, newest_records, published_failures, record_uri, summarize, write_record
+from tasks.select import selection_of
 from tasks.tally import Tally
 from tests.corpus import write_tar
 from tests.tasks.networks import DARK, MEDIUM, grey
@@ -99,7 +100,41 @@ def test_the_newest_record_is_the_last(config: RunConfig) -> None:
 def test_run_ids_differ_and_sort_by_time() -> None:
     ids = [new_run_id() for _ in range(50)]
     assert len(set(ids)) == 50
-    assert sorted(one[:15] for one in ids) == [one[:15] for one in ids]
+    assert sorted(one[:18] for one in ids) == [one[:18] for one in ids]  # to the millisecond: a retry may follow at once
+
+
+def test_a_record_names_its_source_and_output_from_anywhere(config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`vidmill retry OUT` may be given in another folder than the run was."""
+    monkeypatch.chdir(tmp_path)
+    source = config.source.model_copy(update={"uri": "c/*.tar", "annotations": "train.csv"})
+    run(config.model_copy(update={"source": source, "output": "out"}))
+    record = last_record("out")
+    assert record is not None
+    assert record["config"]["output"] == f"{tmp_path}/out"
+    assert (record["config"]["source"]["uri"], record["config"]["source"]["annotations"]) == (f"{tmp_path}/c/*.tar", f"{tmp_path}/train.csv")
+    again = config.model_copy(update={"source": source.model_copy(update=record["config"]["source"])})
+    assert plan_run(again).work == ()
+
+
+def test_a_record_that_cannot_be_read_is_named_and_passed_over(config: RunConfig) -> None:
+    run(config)
+    damaged = Path(record_uri(config.output, "99991231T000000-000000"))
+    damaged.write_text('{"run_id":')
+    record, others = newest_records(config.output)
+    assert record is not None
+    assert record["status"] == "done"
+    assert others == (str(damaged),)
+    assert last_record(config.output) == record
+
+
+def test_each_example_has_the_selector_that_takes_it_alone(config: RunConfig) -> None:
+    run(config)
+    rows = published_failures(config.output, ["part_0", "part_1"])
+    for group in group_failures([*rows, {**rows[0], "clip_id": None, "member": "/c/a,b.tar!x*.mp4"}]):
+        for example, selector in zip(group.examples, group.selectors, strict=True):
+            taken = [row for row in rows if selection_of([selector]).takes(row, "part_0")]
+            assert [row["member"] for row in taken] == ([example.partition(": ")[0]] if selector.startswith("clip:") else [])
+    assert group_failures([{**rows[0], "clip_id": None, "member": "a,b*"}])[0].selectors == ("member:a[,]b[*]",)
 
 
 def test_failures_are_grouped_with_a_few_examples(config: RunConfig) -> None:
