@@ -44,6 +44,9 @@ class Progress(Protocol):
     def failure(self, text: str) -> None:
         """One failure, ready-made; printed as it comes, the first 20 of a run."""
 
+    def note(self, text: str) -> None:
+        """What should be known from the start; printed as it comes."""
+
 
 class TerminalConsole(Console):
     """A console as wide as the terminal it writes to; rich asks descriptors 0 to 2, which a run sends to the log file."""
@@ -150,6 +153,9 @@ class _LiveProgress:
     def failure(self, text: str) -> None:
         self.failures.add(text)
 
+    def note(self, text: str) -> None:
+        self.console.print(Text(_note(text)), soft_wrap=True)
+
     @contextmanager
     def running(self) -> Iterator[None]:
         live = Live(
@@ -191,6 +197,9 @@ class _PlainProgress:
 
     def failure(self, text: str) -> None:
         self.failures.add(text)
+
+    def note(self, text: str) -> None:
+        self._write(_note(text))
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -238,6 +247,10 @@ def _table(first: str, *others: str) -> Table:
     for heading in others:
         table.add_column(heading, justify="right", overflow="fold")
     return table
+
+
+def _note(text: str) -> str:
+    return f"note: {one_line(text)}"
 
 
 def _shards(snapshot: ProgressSnapshot) -> str:

@@ -26,6 +26,9 @@ class Silent:
     def failure(self, text: str) -> None:
         """Nothing to show it on."""
 
+    def note(self, text: str) -> None:
+        """Nothing to show it on."""
+
 
 WATCHER: ContextVar[Progress] = ContextVar("watcher", default=Silent())  # noqa: B039 (it has no state)
 RUN_ID: ContextVar[str | None] = ContextVar("run_id", default=None)  # chosen by whoever wants to keep the run's log

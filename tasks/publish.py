@@ -8,7 +8,7 @@ A crash between two files leaves both old and new valid; the next plan sees what
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import BinaryIO
 
@@ -40,6 +40,7 @@ class PublishContext:
     labels: Labels
     labels_etags: Mapping[str, str]  # by shard
     replacements: ShardWork | None
+    guard: Callable[[], None] = lambda: None  # called right before anything visible changes; what it raises prevents that
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,7 @@ class _Publication:
         failures = self._unexplained_removed(chosen)
         written = [self._publish_failures(failures, self._empty(chosen))]
         written += [self._publish(feature, chosen[feature]) for feature in reversed(self.work.features)]
+        self.context.guard()
         Staging(self.context.output, self.work.shard.name).clear()
         kinds = Counter(str(failure["kind"]) for failure in failures)
         rows = tuple((feature, len(choice)) for feature, choice in chosen.items())
@@ -124,7 +126,7 @@ class _Publication:
     def _publish_failures(self, failures: list[dict[str, object]], empty: tuple[str, ...]) -> str | None:
         uri = self.failures_uri
         if not failures:
-            storage.delete(uri)
+            self._delete(uri)
             return None
         for failure in failures:
             failure["shard"] = self.work.shard.name
@@ -136,19 +138,23 @@ class _Publication:
         published = read_rows(uri)
         if published is not None and published.equals(rows) and _same(read_footer(uri), footer):
             return None
-        _write(uri, footer, iter([rows]))
+        _write(uri, footer, iter([rows]), self.context.guard)
         return uri
+
+    def _delete(self, uri: str) -> None:
+        self.context.guard()
+        storage.delete(uri)
 
     def _publish(self, feature: Feature, choice: Mapping[str, int]) -> str | None:
         uri = path_of(self.context.output, feature.folder, self.work.shard.name)
         if not choice and feature.table != "clips":
-            storage.delete(uri)
+            self._delete(uri)
             return None
         footer = self._footer(feature, rows=len(choice), failed=len(self.members) - len(choice))
         published = feature.folder in self.work.reusable and not any(choice.values()) and storage.exists(uri)
         if published and _same(read_footer(uri), footer):
             return None
-        _write(uri, footer, self._passes(feature, choice))
+        _write(uri, footer, self._passes(feature, choice), self.context.guard)
         return uri
 
     def _passes(self, feature: Feature, choice: Mapping[str, int]) -> Iterator[pa.Table]:
@@ -221,7 +227,7 @@ def _same(published: Footer, wanted: Footer) -> bool:
     return replace(published, run_id="") == replace(wanted, run_id="")
 
 
-def _write(uri: str, footer: Footer, tables: Iterator[pa.Table]) -> None:
+def _write(uri: str, footer: Footer, tables: Iterator[pa.Table], guard: Callable[[], None]) -> None:
     def write(file: BinaryIO) -> None:
         first = next(tables)
         schema = first.schema.with_metadata(footer.metadata())
@@ -229,5 +235,6 @@ def _write(uri: str, footer: Footer, tables: Iterator[pa.Table]) -> None:
             writer.write_table(first.replace_schema_metadata(schema.metadata))
             for table in tables:
                 writer.write_table(table.cast(first.schema).replace_schema_metadata(schema.metadata))
+        guard()
 
     storage.publish(uri, write)
