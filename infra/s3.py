@@ -47,10 +47,16 @@ def stat(uri: str) -> ObjectInfo | None:
     except NotFound:
         return None
     except StorageError as error:
-        if error.cause is Cause.FAILED:  # an answer to HEAD has no body that says why; one to GET has
-            request(uri, "get_object", **_where(uri), Range="bytes=0-0")
-        raise
+        if error.cause is not Cause.FAILED:
+            raise
+        return _stat_by_list(uri)  # the answer to a HEAD has no body that says why
     return ObjectInfo(uri, head["ContentLength"], _etag(head))
+
+
+def _stat_by_list(uri: str) -> ObjectInfo | None:
+    where = _where(uri)
+    listed = request(uri, "list_objects_v2", Bucket=where["Bucket"], Prefix=where["Key"], MaxKeys=1).get("Contents", ())
+    return next((ObjectInfo(uri, item["Size"], _etag(item)) for item in listed if item["Key"] == where["Key"]), None)
 
 
 def is_folder(uri: str) -> bool:

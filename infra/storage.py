@@ -20,7 +20,8 @@ from infra.store import Cause, NotFound, ObjectInfo, StorageError, Store, Versio
 __all__ = [
     "Cause", "NotFound", "ObjectInfo", "StorageError", "Versioned",
     "always_conditional", "create_exclusive", "delete", "delete_if", "delete_tree", "exists", "list_names", "list_objects", "normal",
-    "open_seekable", "open_stream", "publish", "publish_file", "read_bytes", "read_versioned", "relative", "replace_if", "root_of", "stat", "sweep", "write_bytes",
+    "open_seekable", "open_stream", "publish", "publish_file", "read_bytes", "read_versioned", "relative", "replace_if", "root_of", "stat",
+    "sweep", "write_bytes",
 ]  # fmt: skip
 
 COPY_BYTES = 1 << 20
