@@ -29,6 +29,7 @@ from infra.problem import Problem
 HEARTBEAT_S = 10.0
 STALE_S = 60.0
 NO_VERSION = '"00000000000000000000000000000000"'  # an ETag no object has
+_live: set[str] = set()  # tokens of leases that this process has, or is about to have
 TRIES = 20  # takeovers lost in a row before giving up
 
 
@@ -94,6 +95,7 @@ class Lease:
         """Stop renewing, and delete the object if it is still ours. A store that fails now only makes the next run wait."""
         self._stop.set()
         self._thread.join(STALE_S)
+        _live.discard(self._holder.token)
         if not self._taken:
             try:
                 if self._exclusive or self._is_ours():
@@ -147,6 +149,15 @@ def lease(output: str, *, run_id: str) -> Iterator[Lease]:
 
 
 def _take(uri: str, me: Holder) -> Lease:
+    _live.add(me.token)
+    try:
+        return _taken(uri, me)
+    except BaseException:
+        _live.discard(me.token)
+        raise
+
+
+def _taken(uri: str, me: Holder) -> Lease:
     for _ in range(TRIES):
         found = _seen(uri)  # first, because a store may ignore that something is there
         if found is not None:
@@ -195,7 +206,10 @@ def _overwrite(uri: str, data: bytes) -> str:
 
 
 def _dead(holder: Holder) -> bool:
-    return holder.machine != "" and holder.machine == _machine() and holder.process != _process(holder.pid)
+    """Whether its process on this machine has ended, or is this one and has let go of it, which the store did not hear."""
+    if holder.machine == "" or holder.machine != _machine():
+        return False
+    return holder.process != _process(holder.pid) or (holder.pid == os.getpid() and holder.token not in _live)
 
 
 def _refusal(uri: str, holder: Holder, age_s: float) -> str:

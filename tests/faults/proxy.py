@@ -183,12 +183,12 @@ def without(*names: str) -> Action:
     return act
 
 
-def first(what: Callable[[], object]) -> Action:
+def first(what: Callable[[], object], then: Action = nothing) -> Action:
     """Something else happens in the store right before the request comes."""
 
     async def act(asked: Asked, forward: Forward) -> Answer:
         await asyncio.to_thread(what)
-        return await forward(asked)
+        return await then(asked, forward)
 
     return act
 
