@@ -26,6 +26,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from infra.secret import Secrets
 from tasks.outcome import FailureGroup, FeatureOutcome
 from tasks.progress import ProgressSnapshot, StageProgress
 
@@ -99,7 +100,7 @@ def print_failures(groups: Sequence[FailureGroup], console: Console) -> None:
 
 def print_error(error: Exception | str, stream: TextIO) -> None:
     """`vidmill: error: ...`; a configuration's Problem brings one line per error, with the place in the file."""
-    stream.write(f"vidmill: error: {_printable(str(error))}\n")
+    stream.write(f"vidmill: error: {_printable(Secrets().redact(str(error)))}\n")
     stream.flush()
 
 
