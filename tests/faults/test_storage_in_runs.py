@@ -66,9 +66,9 @@ def test_bad_weather_during_a_whole_run_changes_nothing(
     config: RunConfig, proxy: Proxy, undisturbed: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """P8, P1, P2: without the retry in infra.s3_request the first of these ends the run; without _put_if's comparison the lease is lost."""
-    monkeypatch.setattr(s3_request, "RETRY", s3_request.Retry(budget_s=30, pause_s=0.01, longest_pause_s=0.05))
+    monkeypatch.setattr(s3_request, "RETRY", s3_request.Retry(budget_s=30, pause_s=0.01, longest_pause_s=0.03))
     actions = (refuse(503, "SlowDown"), refuse(500, "InternalError"), reset_after(0), reset_after(1000), lost_answer)
-    weather = proxy.breaks(any_of(*actions, seed=8), times=None, every=3)
+    weather = proxy.breaks(any_of(*actions, seed=8), times=None, every=4)
     summary = here.run(config)
     assert (summary.status, summary.problems, summary.notices) == ("done", (), ())
     assert weather.met > 30
@@ -82,6 +82,10 @@ ENDLESS: dict[str, tuple[Action, str]] = {
     "reset": (reset_after(0), "the store kept failing"),
     "expired": (refuse(400, "ExpiredToken"), "the S3 credentials have expired"),
 }
+
+
+CASES = [(fault, share) for fault in ENDLESS for share in (0.0, 0.2, 0.35, 0.5, 0.6, 0.75, 0.85, 0.95)]
+SHORT = {("503", 0.0), ("503", 0.6), ("reset", 0.35), ("expired", 0.85)}
 
 
 @pytest.fixture(scope="module")
@@ -99,8 +103,7 @@ def requests(s3: str, corpus: Path, tmp_path_factory: pytest.TempPathFactory) ->
     return reading, len(proxy.asked) - reading
 
 
-@pytest.mark.parametrize("share", [0.0, 0.35, 0.6, 0.85])
-@pytest.mark.parametrize("fault", ENDLESS)
+@pytest.mark.parametrize(("fault", "share"), [case if case in SHORT else pytest.param(*case, marks=pytest.mark.nightly) for case in CASES])
 def test_a_store_that_goes_away_in_the_middle_leaves_work_that_the_next_run_does(
     config: RunConfig,
     proxy: Proxy,
@@ -133,8 +136,11 @@ def test_an_archive_whose_connection_breaks_is_read_on(config: RunConfig, proxy:
     assert contents(config.output) == undisturbed
 
 
-def test_an_archive_that_breaks_for_ever_leaves_its_shard_and_no_other(config: RunConfig, proxy: Proxy, undisturbed: object) -> None:
+def test_an_archive_that_breaks_for_ever_leaves_its_shard_and_no_other(
+    config: RunConfig, proxy: Proxy, undisturbed: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """P8, P11: without the problem in a ShardEnd a shard that was read in part would be published with a hole."""
+    monkeypatch.setattr(s3_request, "RETRY", s3_request.Retry(budget_s=0.3, hopeless_s=0.05, pause_s=0.02))
     proxy.breaks(reset_after(2000), method="GET", path=ARCHIVES.replace(".*", "1.*"), times=None)
     summary = here.run(config)
     assert (summary.status, summary.shards_published) == ("work left", 2)
