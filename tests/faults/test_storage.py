@@ -1,8 +1,13 @@
 """P8, P3: an S3 store that fails in every way a store can, one request at a time."""
 
 import io
+import os
 import random
+import re
+import time
 from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -277,3 +282,40 @@ def test_a_list_that_says_there_is_more_and_not_where_ends(proxy: Proxy, bucket:
     proxy.breaks(cut_short, method="GET", query="list-type", times=20)
     with pytest.raises(StorageError, match="the store cut its list short"):
         storage.list_objects(f"s3://{bucket}/")
+
+
+def test_uploads_are_swept_page_by_page_and_only_below_the_prefix(proxy: Proxy, bucket: str) -> None:
+    """P10: without the markers in infra.s3._uploads only the first page of a killed run's uploads would be aborted."""
+    for key in ("a/1", "a/1", "a/2", "a/deep/3", "ab/4"):
+        s3_request.request(f"s3://{bucket}/{key}", "create_multipart_upload", Bucket=bucket, Key=key)
+
+    async def two_at_a_time(asked: Asked, forward: Forward) -> Answer:  # moto knows no pages
+        answer = await forward(asked)
+        found = re.findall(rb"<Upload>.*?</Upload>", answer.body, re.DOTALL)
+        marker = asked.query.get("upload-id-marker", "").encode()
+        begin = next((number + 1 for number, upload in enumerate(found) if marker and marker in upload), 0)
+        page = found[begin : begin + 2]
+        marks = [re.sub(rb".*<%b>(.*?)</%b>.*" % (tag, tag), rb"\1", page[-1], flags=re.DOTALL) for tag in (b"Key", b"UploadId")]
+        more = b"<NextKeyMarker>%b</NextKeyMarker><NextUploadIdMarker>%b</NextUploadIdMarker><IsTruncated>true</IsTruncated>" % tuple(marks)
+        body = b"<ListMultipartUploadsResult>%b%b</ListMultipartUploadsResult>" % (b"".join(page), more if begin + 2 < len(found) else b"")
+        return replace(answer, body=body)
+
+    proxy.breaks(two_at_a_time, method="GET", query="uploads", times=None)
+    assert storage.sweep(f"s3://{bucket}/a") == 4
+    assert proxy.count("GET", "uploads") >= 2
+    proxy.heal()
+    assert uploads(bucket) == 1
+    with pytest.raises(StorageError, match="refused to abort the uploads of a whole bucket"):
+        storage.sweep(f"s3://{bucket}")
+
+
+def test_temporary_files_are_swept_unless_they_are_being_written(tmp_path: Path) -> None:
+    """P10: without infra.disk.sweep the temporary file of a killed writer stays for ever; a young one may be another run's."""
+    long_ago_s = time.time() - 3600
+    for name in ("old.vidmill-tmp", ".old.vidmill-tmp", "young.vidmill-tmp", "old.fragment"):
+        (tmp_path / name).write_bytes(b"x")
+        if "old" in name:
+            os.utime(tmp_path / name, (long_ago_s, long_ago_s))
+    assert storage.sweep(str(tmp_path)) == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["old.fragment", "young.vidmill-tmp"]
+    assert storage.sweep(f"{tmp_path}/absent") == 0

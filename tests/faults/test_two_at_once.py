@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from infra import lease as leases
 from infra import storage
-from infra.lease import Lease, LeaseLost
+from infra.lease import Lease, LeaseLost, lease
+from infra.problem import Problem
 from tasks.verify import verify
 from tests.corpus import clip, files, name_of, table, write_shards, write_tar
 from tests.faults import here
+from tests.faults.proxy import Proxy, refuse, without
 from tests.flows.program import Program, program, until, vidmill
 from tests.tasks.runs import settings
 
@@ -111,3 +114,45 @@ def test_who_lost_its_lease_changes_nothing_from_then_on(tmp_path: Path, monkeyp
 def steal(uri: str) -> None:
     there = storage.read_versioned(uri)
     storage.write_bytes(uri, there.data.replace(b'"token": "', b'"token": "x'))
+
+
+@pytest.fixture
+def deaf(proxy: Proxy) -> Proxy:
+    """A store that knows no conditions."""
+    proxy.breaks(without("If-Match", "If-None-Match"), times=None)
+    return proxy
+
+
+def test_where_conditions_are_ignored_a_visible_holder_still_turns_others_away(deaf: Proxy, bucket: str) -> None:
+    """P2: without reading the lease first, the second would overwrite it and then find out that this was possible."""
+    output = f"s3://{bucket}/out"
+    with lease(output, run_id="first") as held:
+        (notice,) = held.notices
+        assert notice.startswith(f"{output}/_wip/lease.json: this store ignores conditions on writing")
+        with pytest.raises(Problem, match="run first of "), lease(output, run_id="second"):
+            pytest.fail("two at once")
+        held.confirm()
+    with lease(output, run_id="third"):
+        pass
+
+
+def test_where_conditions_are_ignored_a_holder_that_was_replaced_finds_out(deaf: Proxy, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """P2: without _is_ours in Lease._rewritten the heartbeat would overwrite the new holder's lease."""
+    monkeypatch.setattr(leases, "HEARTBEAT_S", 0.05)
+    uri = f"s3://{bucket}/out/_wip/lease.json"
+    with lease(f"s3://{bucket}/out", run_id="first") as held:
+        steal(uri)
+        stolen = storage.read_bytes(uri)
+        assert until(lambda: held.lost, timeout_s=20)
+    assert storage.read_bytes(uri) == stolen
+
+
+def test_a_process_that_could_not_delete_its_lease_may_take_it_again(proxy: Proxy, bucket: str) -> None:
+    """P8: without _live in infra.lease a program that runs a corpus twice would be turned away by itself for a minute."""
+    output = f"s3://{bucket}/out"
+    with lease(output, run_id="first"):
+        proxy.breaks(refuse(503, "SlowDown"), times=None)
+    proxy.heal()
+    assert storage.exists(f"{output}/_wip/lease.json")
+    with lease(output, run_id="again"):
+        pass
