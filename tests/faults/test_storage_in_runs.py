@@ -113,7 +113,7 @@ def test_a_store_that_goes_away_in_the_middle_leaves_work_that_the_next_run_does
     fault: str,
     share: float,
 ) -> None:
-    """P8, P1, P4, P11: without the handling of StorageError in flows.process_corpus a worker's would end the run as if it were misused."""
+    """P8, P1, P4, P11: without the problem in a ShardEnd, or `except` around a publication, the run would end as done, or as misused."""
     monkeypatch.setattr(s3_request, "RETRY", s3_request.Retry(budget_s=0.3, hopeless_s=0.05, pause_s=0.02, longest_pause_s=0.1))
     action, cause = ENDLESS[fault]
     proxy.breaks(action, after=requests[0] + int(share * requests[1]), times=None)
@@ -126,6 +126,18 @@ def test_a_store_that_goes_away_in_the_middle_leaves_work_that_the_next_run_does
     assert (again.status, again.problems) in (("done", ()), ("nothing to do", ()))
     assert contents(config.output) == undisturbed
     assert not verify(config.output).faults
+
+
+def test_a_worker_that_can_stage_no_more_leaves_work(config: RunConfig, proxy: Proxy, undisturbed: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    """P8, P4: without the handling of StorageError in flows.process_corpus a worker's would end the run as if it were misused."""
+    monkeypatch.setattr(s3_request, "RETRY", s3_request.Retry(budget_s=0.3, hopeless_s=0.05, pause_s=0.02))
+    fault = proxy.breaks(refuse(503, "SlowDown"), method="PUT", path=".*/embeddings/.*[.]fragment", after=1, times=None)
+    summary = here.run(config)
+    assert (summary.status, bool(fault.met)) == ("work left", True)
+    assert re.search(r"[.]fragment: the store kept failing \(SlowDown\); run the same command again", summary.problems[-1])
+    proxy.heal()
+    assert here.run(config).status == "done"
+    assert contents(config.output) == undisturbed
 
 
 def test_an_archive_whose_connection_breaks_is_read_on(config: RunConfig, proxy: Proxy, undisturbed: object) -> None:
