@@ -27,6 +27,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from infra.secret import Secrets
 from tasks.outcome import FailureGroup, FeatureOutcome
 from tasks.progress import ProgressSnapshot, StageProgress
 
@@ -44,6 +45,9 @@ class Progress(Protocol):
 
     def failure(self, text: str) -> None:
         """One failure, ready-made; printed as it comes, the first 20 of a run."""
+
+    def note(self, text: str) -> None:
+        """What should be known from the start; printed as it comes."""
 
 
 class TerminalConsole(Console):
@@ -102,7 +106,7 @@ def print_failures(groups: Sequence[FailureGroup], console: Console, *, output: 
 
 def print_error(error: Exception | str, stream: TextIO) -> None:
     """`vidmill: error: ...`; a configuration's Problem brings one line per error, with the place in the file."""
-    stream.write(f"vidmill: error: {_printable(str(error))}\n")
+    stream.write(f"vidmill: error: {_printable(Secrets().redact(str(error)))}\n")
     stream.flush()
 
 
@@ -156,6 +160,9 @@ class _LiveProgress:
     def failure(self, text: str) -> None:
         self.failures.add(text)
 
+    def note(self, text: str) -> None:
+        self.console.print(Text(_note(text)), soft_wrap=True)
+
     @contextmanager
     def running(self) -> Iterator[None]:
         live = Live(
@@ -197,6 +204,9 @@ class _PlainProgress:
 
     def failure(self, text: str) -> None:
         self.failures.add(text)
+
+    def note(self, text: str) -> None:
+        self._write(_note(text))
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -244,6 +254,10 @@ def _table(first: str, *others: str) -> Table:
     for heading in others:
         table.add_column(heading, justify="right", overflow="fold")
     return table
+
+
+def _note(text: str) -> str:
+    return f"note: {one_line(text)}"
 
 
 def _shards(snapshot: ProgressSnapshot) -> str:

@@ -6,8 +6,8 @@ Knows exceptions, also those that Ray brings back from its workers; knows nothin
 import tempfile
 import traceback
 
-from infra.logs import SecretFilter
 from infra.problem import Problem
+from infra.secret import Secrets
 
 LONGEST_CAUSE = 300
 
@@ -38,5 +38,5 @@ def cause_of(error: BaseException) -> str:
 def write_traceback(error: BaseException) -> str:
     """Path of a new file with the traceback, without secrets."""
     with tempfile.NamedTemporaryFile("w", prefix="vidmill-", suffix=".log", delete=False, encoding="utf-8", errors="backslashreplace") as file:
-        file.write(SecretFilter().redact("".join(traceback.format_exception(error))))
+        file.write(Secrets().redact("".join(traceback.format_exception(error))))
     return file.name

@@ -16,9 +16,10 @@ from prefect.artifacts import create_table_artifact
 from prefect.exceptions import TerminationSignal
 from prefect.runtime import task_run
 
+from flows.crash import root_of
 from flows.preflight import checked_plan
 from flows.step import in_flow_run, step
-from flows.watch import Watch, chosen_run_id, note_summary
+from flows.watch import Watch, chosen_run_id, note, note_summary
 from infra.cluster import ray_session
 from infra.crash_point import CrashPoint, crash_point
 from infra.lease import Lease, lease
@@ -26,10 +27,11 @@ from infra.problem import Problem
 from infra.settings import RunConfig
 from infra.storage import StorageError, normal
 from tasks.labels import Labels, read_annotations
+from tasks.leftovers import delete_leftovers
 from tasks.membership import note_members
 from tasks.plan import RunPlan, manifest_columns, overlay_work
 from tasks.publish import PublishContext
-from tasks.record import RunSummary, Status, summarize, write_record
+from tasks.record import CorpusCoverage, RunSummary, Status, summarize, write_record
 from tasks.select import Selection
 from tasks.source import LOOSE
 from tasks.tally import Tally
@@ -74,10 +76,38 @@ def process_corpus(config: RunConfig) -> RunSummary:
 
 def carry_out(plan: RunPlan, run_id: str, held: Lease, started_s: float) -> RunSummary:
     """Do what is planned and report it."""
+    for notice in held.notices:
+        note(notice)
     with _recorded(plan, run_id):
-        summary = report(plan, run_id, process_shards(plan, run_id, held), started_s)
-        write_record(plan, run_id, summary.status, summary)
+        _sweep(plan.config.output)
+        processed = process_shards(plan, run_id, held)
+        try:
+            summary = replace(report(plan, run_id, processed, started_s), notices=held.notices)
+            write_record(plan, run_id, summary.status, summary)
+        except StorageError as error:
+            summary = _unreported(plan, run_id, processed, error, time.monotonic() - started_s)
+            with suppress(StorageError):
+                write_record(plan, run_id, summary.status, summary)
     return summary
+
+
+def _unreported(plan: RunPlan, run_id: str, processed: Processed, error: StorageError, elapsed_s: float) -> RunSummary:
+    """Of an output that cannot be read now; what was published is there, the next run finds out what is left."""
+    return RunSummary(
+        run_id=run_id, name=plan.config.name, output=plan.config.output, status="work left", shards=len(plan.corpus.shards),
+        shards_published=len(processed.tally.published), clips=processed.tally.clips, features=(), failures=(),
+        coverage=CorpusCoverage(0, 0, 0, 0, 0, 0), problems=(*processed.problems, str(error)), elapsed_s=elapsed_s,
+    )  # fmt: skip
+
+
+def _sweep(output: str) -> None:
+    """Leftovers only take space; a store that does not list them is no obstacle."""
+    try:
+        found = delete_leftovers(output)
+    except StorageError as error:
+        logging.getLogger(__name__).info("what killed runs left stays: %s", error)
+    else:
+        logging.getLogger(__name__).info("%d leftovers of killed runs deleted", found)
 
 
 @contextmanager
@@ -132,11 +162,15 @@ def process_shards(plan: RunPlan, run_id: str, held: Lease) -> Processed:
     if config.source.kind in LOOSE:
         note_members(config.output, plan.corpus)
     labels = Labels(read_annotations(plan.corpus.annotations).table, manifest_columns(config))
-    context = PublishContext(config.output, run_id, plan.corpus.identity, labels, plan.labels_etags, overlay)
+    context = PublishContext(config.output, run_id, plan.corpus.identity, labels, plan.labels_etags, overlay, held.confirm)
     with ray_session(config.cluster, preload=("tasks.workers",)) as found:
         from tasks.pipeline import Run, TooManyFailures, process  # brings Ray Data, which a run with nothing to do need not load
 
+        seen = Tally()
+
         def counted(tally: Tally) -> None:
+            nonlocal seen
+            seen = tally
             held.check()
             watch.tally(tally)
 
@@ -145,6 +179,10 @@ def process_shards(plan: RunPlan, run_id: str, held: Lease) -> Processed:
             tally = process(run, found)
         except TooManyFailures as error:
             return Processed("too many failures", error.tally, (str(error), *error.tally.problems))
+        except Exception as error:
+            if isinstance(root := root_of(error), StorageError):  # what a worker could not stage; the rest is staged or published
+                return Processed("work left", seen, (*seen.problems, str(root)))
+            raise
     return Processed("work left" if tally.problems else "done", tally, tuple(tally.problems))
 
 

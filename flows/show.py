@@ -67,9 +67,12 @@ def print_plan(view: PlanView, console: Console, command: str) -> None:
 
 def print_summary(summary: RunSummary, console: Console) -> None:
     """The outcome of a run: features, failures, coverage, and what to do next."""
-    print_outcome(summary.features, console)
-    print_failures(summary.failures, console)
-    console.print(Text(_coverage_line(summary.coverage)), soft_wrap=True)
+    if summary.features:  # an output that could not be read has none to show
+        print_outcome(summary.features, console)
+        print_failures(summary.failures, console)
+        console.print(Text(_coverage_line(summary.coverage)), soft_wrap=True)
+    for notice in summary.notices:
+        console.print(Text(f"note: {one_line(notice)}"), soft_wrap=True)
     for problem in summary.problems:
         console.print(Text.assemble(("left: ", "red"), one_line(problem)), soft_wrap=True)
     console.print(Text(f"{summary.status}: {_did(summary)}"), soft_wrap=True)
@@ -86,7 +89,7 @@ def _did(summary: RunSummary) -> str:
 def _next(summary: RunSummary) -> str:
     if summary.status in ("done", "nothing to do"):
         return f"vidmill status {summary.output}"
-    if not summary.coverage.present:
+    if summary.features and not summary.coverage.present:
         return "correct the source, then run the same command again"
     if summary.status == "too many failures":
         return f"vidmill status {summary.output}; mend the source, or raise --limits.max-failed and run the same command again"

@@ -27,6 +27,9 @@ class Silent:
     def failure(self, text: str) -> None:
         """Nothing to show it on."""
 
+    def note(self, text: str) -> None:
+        """Nothing to show it on."""
+
 
 WATCHER: ContextVar[Progress] = ContextVar("watcher", default=Silent())  # noqa: B039 (it has no state)
 RUN_ID: ContextVar[str | None] = ContextVar("run_id", default=None)  # chosen by whoever wants to keep the run's log
@@ -36,6 +39,11 @@ REPORTED: ContextVar[list[RunSummary] | None] = ContextVar("reported", default=N
 def chosen_run_id() -> str:
     """The run's id: the watcher's choice, else a new one."""
     return RUN_ID.get() or new_run_id()
+
+
+def note(text: str) -> None:
+    """Tell whoever watches what should be known from the start."""
+    WATCHER.get().note(text)
 
 
 def note_summary(summary: RunSummary) -> None:

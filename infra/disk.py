@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
 BUFFER_BYTES = 1 << 20
+BEING_WRITTEN_S = 5.0  # a temporary file as young as this may be another run's, on its way to be turned away
 PRIVATE_SUFFIXES = (".vidmill-tmp", ".vidmill-lock")
 
 _CAUSES = {
@@ -168,6 +169,28 @@ def delete_tree(path: str) -> None:
         shutil.rmtree(path)
 
 
+def sweep(folder: str) -> int:
+    """Delete the temporary files of writers that were killed, in this very folder, and say how many there were."""
+    with _told(folder), suppress(FileNotFoundError), os.scandir(folder) as entries:
+        left = [entry.path for entry in entries if entry.name.endswith(PRIVATE_SUFFIXES[0]) and _age_s(entry.path) > BEING_WRITTEN_S]
+        for path in left:
+            os.unlink(path)
+        return len(left)
+    return 0
+
+
+def _age_s(path: str) -> float:
+    try:
+        return time.time() - os.stat(path).st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+def always_conditional() -> bool:
+    """Conditions are kept by locks and links of our own."""
+    return True
+
+
 @contextmanager
 def _told(path: str) -> Iterator[None]:
     try:
@@ -196,7 +219,7 @@ def _temporary(path: str, write: Write) -> Iterator[str]:
                 os.fsync(raw.fileno())
         yield temporary
     finally:
-        with suppress(FileNotFoundError):
+        with suppress(OSError):  # what cannot be removed now is swept by a later run
             os.unlink(temporary)
 
 

@@ -5,7 +5,9 @@
              there: fresh -> Problem                 someone else's: lost
                     stale -> replace if unchanged (one winner)
 
-Stale: its process on this machine is gone, or no heartbeat for 60 s by the store's clock. Knows storage, and nothing of what a run does.
+Stale: its process on this machine is gone, or no heartbeat for 60 s by the store's clock. Some stores that speak S3 ignore If-None-Match or
+If-Match; that is found out, and then the lease only turns away who comes while its holder can be seen. Knows storage, and nothing of what a run
+does.
 """
 
 import getpass
@@ -26,6 +28,8 @@ from infra.problem import Problem
 
 HEARTBEAT_S = 10.0
 STALE_S = 60.0
+NO_VERSION = '"00000000000000000000000000000000"'  # an ETag no object has
+_live: set[str] = set()  # tokens of leases that this process has, or is about to have
 TRIES = 20  # takeovers lost in a row before giving up
 
 
@@ -51,8 +55,8 @@ class Holder:
 class Lease:
     """A lease that is held, and the thread that keeps it."""
 
-    def __init__(self, uri: str, holder: Holder, version: str) -> None:
-        self._uri, self._holder, self._version = uri, holder, version
+    def __init__(self, uri: str, holder: Holder, version: str, *, exclusive: bool = True) -> None:
+        self._uri, self._holder, self._version, self._exclusive = uri, holder, version, exclusive
         self._taken = False
         self._renewed_s = time.monotonic()
         self._stop = threading.Event()
@@ -69,13 +73,33 @@ class Lease:
         if self.lost:
             raise LeaseLost(f"{self._uri}: another run took this output over, or it could not be renewed for {STALE_S:.0f} s; run this one again")
 
+    def confirm(self) -> None:
+        """As `check`, and ask the store who has it: a process that slept, or was stopped, does not know how long.
+
+        Raises:
+            LeaseLost: not this one.
+            StorageError: the store does not say.
+        """
+        self.check()
+        self._taken = self._taken or not self._is_ours()
+        self.check()
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What whoever started the run should know."""
+        if self._exclusive:
+            return ()
+        return (f"{self._uri}: this store ignores conditions on writing, so it cannot keep two runs apart; see to it that only one writes here",)
+
     def release(self) -> None:
         """Stop renewing, and delete the object if it is still ours. A store that fails now only makes the next run wait."""
         self._stop.set()
         self._thread.join(STALE_S)
+        _live.discard(self._holder.token)
         if not self._taken:
             try:
-                storage.delete_if(self._uri, self._version)
+                if self._exclusive or self._is_ours():
+                    storage.delete_if(self._uri, self._version)
             except storage.StorageError:
                 return
 
@@ -88,11 +112,21 @@ class Lease:
 
     def _renew(self) -> None:
         began_s = time.monotonic()
-        version = storage.replace_if(self._uri, _encode(replace(self._holder, heartbeat_at=_now())), self._version)
+        version = self._rewritten(_encode(replace(self._holder, heartbeat_at=_now())))
         if version is None:
             self._taken = True
         else:
             self._version, self._renewed_s = version, began_s
+
+    def _rewritten(self, data: bytes) -> str | None:
+        """The new version, or None where somebody else's lease is there."""
+        if self._exclusive:
+            return storage.replace_if(self._uri, data, self._version)
+        return _overwrite(self._uri, data) if self._is_ours() else None
+
+    def _is_ours(self) -> bool:
+        found = _seen(self._uri)
+        return found is not None and _decode(self._uri, found.data).token == self._holder.token
 
 
 @contextmanager
@@ -115,27 +149,67 @@ def lease(output: str, *, run_id: str) -> Iterator[Lease]:
 
 
 def _take(uri: str, me: Holder) -> Lease:
+    _live.add(me.token)
+    try:
+        return _taken(uri, me)
+    except BaseException:
+        _live.discard(me.token)
+        raise
+
+
+def _taken(uri: str, me: Holder) -> Lease:
     for _ in range(TRIES):
-        version = storage.create_exclusive(uri, _encode(me)) or _take_over(uri, me)
-        if version is not None:
+        found = _seen(uri)  # first, because a store may ignore that something is there
+        if found is not None:
+            _refuse_living(uri, found)
+        try:
+            version = _put(uri, _encode(me), found)
+        except storage.StorageError as error:
+            if error.cause is not storage.Cause.NOT_OFFERED:
+                raise
+            return Lease(uri, me, _overwrite(uri, _encode(me)), exclusive=False)
+        if version is not None and (storage.always_conditional(uri) or _keeps_conditions(uri, me)):
             return Lease(uri, me, version)
+        if version is not None:
+            return Lease(uri, me, _overwrite(uri, _encode(me)), exclusive=False)
     raise Problem(f"{uri}: many runs want this output at once; let one of them finish")
 
 
-def _take_over(uri: str, me: Holder) -> str | None:
-    """The new version, or None: gone or changed since it was read. Raises Problem where it is in good hands."""
+def _seen(uri: str) -> storage.Versioned | None:
     try:
-        found = storage.read_versioned(uri)
+        return storage.read_versioned(uri)
     except storage.NotFound:
         return None
+
+
+def _refuse_living(uri: str, found: storage.Versioned) -> None:
+    """Raise Problem where the lease is in good hands."""
     holder = _decode(uri, found.data)
     if not _dead(holder) and found.age_s <= STALE_S:
         raise Problem(_refusal(uri, holder, found.age_s))
-    return storage.replace_if(uri, _encode(me), found.version)
+
+
+def _put(uri: str, data: bytes, found: storage.Versioned | None) -> str | None:
+    """The new version, or None: somebody was faster."""
+    return storage.create_exclusive(uri, data) if found is None else storage.replace_if(uri, data, found.version)
+
+
+def _keeps_conditions(uri: str, me: Holder) -> bool:
+    """Whether the store refuses to replace our lease, as it must; one that does not has put a copy there that is ours but for the token."""
+    other = _encode(replace(me, token=uuid.uuid4().hex))
+    return storage.create_exclusive(uri, other) is None and storage.replace_if(uri, other, NO_VERSION) is None
+
+
+def _overwrite(uri: str, data: bytes) -> str:
+    storage.write_bytes(uri, data)
+    return storage.read_versioned(uri).version
 
 
 def _dead(holder: Holder) -> bool:
-    return holder.machine != "" and holder.machine == _machine() and holder.process != _process(holder.pid)
+    """Whether its process on this machine has ended, or is this one and has let go of it, which the store did not hear."""
+    if holder.machine == "" or holder.machine != _machine():
+        return False
+    return holder.process != _process(holder.pid) or (holder.pid == os.getpid() and holder.token not in _live)
 
 
 def _refusal(uri: str, holder: Holder, age_s: float) -> str:

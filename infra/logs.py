@@ -14,17 +14,15 @@ import os
 import sys
 import warnings
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TextIO
-from urllib.parse import quote
 
 from infra.problem import Problem
+from infra.secret import Secrets
 
-SECRET_VARIABLES: Final = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "RAY_AUTH_TOKEN", "PREFECT_API_KEY")
-SHORTEST_SECRET: Final = 8  # shorter values are test dummies such as "testing"; blotting those out would garble the log
 LINE_FORMAT: Final = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 
 
@@ -37,23 +35,14 @@ class Streams:
 
 
 class SecretFilter(logging.Filter):
-    """Replaces the values of secret environment variables in a record's message and traceback by `[NAME]`."""
+    """Replaces secrets in a record's message and traceback by `[NAME]`."""
 
-    def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        known = {name: environment.get(name, "") for name in SECRET_VARIABLES}
-        self.names = {form: name for name, value in known.items() if len(value) >= SHORTEST_SECRET for form in (value, quote(value, safe=""))}
-
-    def redact(self, text: str) -> str:
-        """`text` without secrets."""
-        for value, name in self.names.items():
-            text = text.replace(value, f"[{name}]")
-        return text
+        self.redact = Secrets().redact
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Keeps every record, without its secrets."""
-        if not self.names:
-            return True
         message = record.getMessage()
         if (redacted := self.redact(message)) != message:
             record.msg, record.args = redacted, ()

@@ -6,8 +6,10 @@
 Knows S3's requests and what they promise; `infra.s3_request` makes them.
 """
 
+import hashlib
 import io
 import itertools
+import re
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -17,7 +19,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any, BinaryIO, cast
 
 from infra.crash_point import CrashPoint, crash_point
-from infra.s3_error import Refused
+from infra.s3_error import NoUpload, Refused
 from infra.s3_request import request, submit
 from infra.store import Cause, NotFound, ObjectInfo, StorageError, Versioned, Write, is_pattern, matches
 
@@ -45,7 +47,17 @@ def stat(uri: str) -> ObjectInfo | None:
         head = request(uri, "head_object", **_where(uri))
     except NotFound:
         return None
+    except StorageError as error:
+        if error.cause is not Cause.FAILED:
+            raise
+        return _stat_by_list(uri)  # the answer to a HEAD has no body that says why
     return ObjectInfo(uri, head["ContentLength"], _etag(head))
+
+
+def _stat_by_list(uri: str) -> ObjectInfo | None:
+    where = _where(uri)
+    listed = request(uri, "list_objects_v2", Bucket=where["Bucket"], Prefix=where["Key"], MaxKeys=1).get("Contents", ())
+    return next((ObjectInfo(uri, item["Size"], _etag(item)) for item in listed if item["Key"] == where["Key"]), None)
 
 
 def is_folder(uri: str) -> bool:
@@ -132,7 +144,25 @@ def delete_tree(uri: str) -> None:
     while batch := [{"Key": key} for key in itertools.islice(keys, DELETE_KEYS)]:
         answer = request(uri, "delete_objects", Bucket=bucket, Delete={"Objects": batch, "Quiet": True})
         for error in answer.get("Errors", ()):
-            raise StorageError(f"s3://{bucket}/{error['Key']}", Cause.FAILED, f"{error['Code']}: not deleted")
+            delete(f"s3://{bucket}/{error['Key']}")  # alone, so that what passes is waited out and what stays is told
+
+
+def sweep(folder: str) -> int:
+    """Abort the unfinished multipart uploads below a prefix, and say how many; their parts are invisible, and paid for."""
+    bucket, prefix = _prefix(folder)
+    if not prefix:
+        raise StorageError(folder, Cause.BAD_URI, "refused to abort the uploads of a whole bucket")
+    uploads = list(_uploads(folder, Bucket=bucket, Prefix=prefix))
+    for upload in uploads:
+        uri = f"s3://{bucket}/{upload['Key']}"
+        with suppress(NotFound, NoUpload):
+            request(uri, "abort_multipart_upload", **_where(uri), UploadId=upload["UploadId"])
+    return len(uploads)
+
+
+def always_conditional() -> bool:
+    """S3 is, and not every store that speaks its language."""
+    return False
 
 
 class _Blocks(io.RawIOBase):
@@ -182,10 +212,20 @@ class _Blocks(io.RawIOBase):
             if wanted * self._block_bytes < self._found.size_bytes and wanted not in self._blocks:
                 self._blocks[wanted] = self._fetch(wanted)
         self._blocks.move_to_end(index)
+        answer = self._blocks[index].result()
         self._last = index
         for stale in [held for held in self._blocks if not index <= held <= index + ahead][: max(0, len(self._blocks) - self._keep)]:
             self._blocks.pop(stale).cancel()
-        return cast(bytes, self._blocks[index].result()["Body"])
+        return self._checked(index, answer)
+
+    def _checked(self, index: int, answer: dict[str, Any]) -> bytes:
+        """A block's bytes; stores that ignore If-Match or Range, or cut an answer, shall not be believed."""
+        expected = min(self._block_bytes, self._found.size_bytes - index * self._block_bytes)
+        if _etag(answer) != self._found.etag:
+            raise Refused(self._found.uri, Cause.CHANGED)
+        if len(answer["Body"]) != expected:
+            raise StorageError(self._found.uri, Cause.FAILED, f"{len(answer['Body'])} bytes came where {expected} were asked for")
+        return cast(bytes, answer["Body"])
 
     def _fetch(self, index: int) -> "Future[dict[str, Any]]":
         start = index * self._block_bytes
@@ -200,6 +240,7 @@ class _Upload(io.RawIOBase):
         self._uri = uri
         self._buffer = bytearray()
         self._upload: dict[str, str] = {}
+        self._before: ObjectInfo | None = None
         self._parts: list[dict[str, Any]] = []
         self._written = 0
 
@@ -227,10 +268,16 @@ class _Upload(io.RawIOBase):
             self._send(bytes(self._buffer))
         try:
             request(self._uri, "complete_multipart_upload", **_where(self._uri), **self._upload, MultipartUpload={"Parts": self._parts})
-        except NotFound:  # no such upload: completed by a try whose answer was lost, or aborted by somebody
-            there = stat(self._uri)
-            if there is None or there.size_bytes != self._written:
+        except NoUpload:  # completed by a try whose answer was lost, or aborted by somebody
+            if not self._is_there():
                 raise
+
+    def _is_there(self) -> bool:
+        """Whether what is visible is what was uploaded, and not an older object of the same size."""
+        there = stat(self._uri)
+        if there is None or there.size_bytes != self._written:
+            return False
+        return there != self._before or there.etag == _multipart_etag(self._parts)
 
     def abort(self) -> None:
         if self._upload:
@@ -239,6 +286,7 @@ class _Upload(io.RawIOBase):
 
     def _send(self, part: bytes) -> None:
         if not self._upload:
+            self._before = stat(self._uri)
             self._upload = {"UploadId": request(self._uri, "create_multipart_upload", **_where(self._uri))["UploadId"]}
         number = len(self._parts) + 1
         answer = request(self._uri, "upload_part", **_where(self._uri), **self._upload, PartNumber=number, Body=part)
@@ -264,6 +312,18 @@ def _listed(uri: str, **query: str) -> Iterator[dict[str, Any]]:
         token = {"ContinuationToken": page["NextContinuationToken"]} if "NextContinuationToken" in page else {}
         page = request(uri, "list_objects_v2", **query, **token)
         yield from page.get("Contents", ())
+        if page.get("IsTruncated") and not page.get("NextContinuationToken"):
+            raise StorageError(uri, Cause.FAILED, "the store cut its list short")
+
+
+def _uploads(uri: str, **query: str) -> Iterator[dict[str, Any]]:
+    page: dict[str, Any] = {"IsTruncated": True}
+    while page.get("IsTruncated"):
+        marks = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page.get("NextUploadIdMarker", "")} if "NextKeyMarker" in page else {}
+        page = request(uri, "list_multipart_uploads", **query, **marks)
+        yield from page.get("Uploads", ())
+        if page.get("IsTruncated") and not page.get("NextKeyMarker"):
+            return  # the rest is swept another time
 
 
 def _where(uri: str) -> dict[str, str]:
@@ -274,6 +334,14 @@ def _where(uri: str) -> dict[str, str]:
 def _prefix(uri: str) -> tuple[str, str]:
     where = _where(uri)
     return where["Bucket"], f"{where['Key']}/" if where["Key"] else ""
+
+
+def _multipart_etag(parts: Sequence[dict[str, Any]]) -> str:
+    """What S3 calls an object of these parts; empty where a store names parts in its own way."""
+    names = [str(part["ETag"]).strip('"') for part in parts]
+    if not all(re.fullmatch("[0-9a-f]{32}", name) for name in names):
+        return ""
+    return f"{hashlib.md5(bytes.fromhex(''.join(names)), usedforsecurity=False).hexdigest()}-{len(names)}"
 
 
 def _etag(answer: dict[str, Any]) -> str:

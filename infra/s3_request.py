@@ -34,13 +34,15 @@ class Retry:
     """How long a request is tried: throttling, server errors, resets and timeouts are waited out, with jitter."""
 
     budget_s: float = 120.0
-    unreachable_s: float = 8.0  # for an endpoint that this process never reached: likely a wrong address
+    hopeless_s: float = 8.0  # for an endpoint this process never reached, likely a wrong address, and for one that used a whole budget up
+    attempt_s: float = 300.0  # one try: 16 MiB in that time are half a megabit per second
     pause_s: float = 0.2  # doubled every time
     longest_pause_s: float = 10.0
 
 
 RETRY = Retry()
 _reached: set[str | None] = set()
+_failing: dict[str | None, tuple[float, float]] = {}  # first and last failure since an endpoint answered, by the monotonic clock
 
 
 def request(uri: str, method: str, **arguments: Any) -> dict[str, Any]:
@@ -76,20 +78,36 @@ def _files(pid: int, endpoint: str | None) -> Any:
 
 async def _tried(uri: str, endpoint: str | None, client: Any, method: str, arguments: dict[str, Any]) -> dict[str, Any]:
     started_s = time.monotonic()
+    budget_s = _budget_s(endpoint, started_s)
     for attempt in itertools.count():
         try:
-            answer = await _once(client, method, arguments)
-            _reached.add(endpoint)
+            async with asyncio.timeout(RETRY.attempt_s):
+                answer = await _once(client, method, arguments)
+            _note_answer(endpoint)
             return answer
         except Exception as error:
             verdict = told(uri, error, endpoint)
             unknown = verdict.error.cause is Cause.UNREACHABLE and endpoint not in _reached
-            budget_s = RETRY.unreachable_s if unknown else RETRY.budget_s
             pause_s = min(RETRY.longest_pause_s, RETRY.pause_s * 2 ** min(attempt, 20)) * random.uniform(0.5, 1.0)
-            if not verdict.passing or time.monotonic() + pause_s - started_s > budget_s:
+            end_s = time.monotonic() + max(pause_s, verdict.wait_s)
+            if verdict.passing:
+                _failing[endpoint] = (_failing.get(endpoint, (started_s, 0.0))[0], time.monotonic())
+            if not verdict.passing or end_s - started_s > (RETRY.hopeless_s if unknown else budget_s):
                 raise verdict.error from error
-            await asyncio.sleep(pause_s)
+            await asyncio.sleep(end_s - time.monotonic())
     raise AssertionError("count() does not end")
+
+
+def _note_answer(endpoint: str | None) -> None:
+    _reached.add(endpoint)
+    _failing.pop(endpoint, None)
+
+
+def _budget_s(endpoint: str | None, now_s: float) -> float:
+    """A run that ends because of its store makes a dozen more requests, and shall not wait for each as for the first."""
+    first_s, last_s = _failing.get(endpoint, (now_s, now_s))
+    hopeless = last_s - first_s > RETRY.budget_s / 2 and now_s - last_s < RETRY.budget_s
+    return min(RETRY.hopeless_s, RETRY.budget_s) if hopeless else RETRY.budget_s
 
 
 async def _once(client: Any, method: str, arguments: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ Knows the names, defaults and limits of every setting and nothing of where they 
 from enum import StrEnum
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticKnownError
 
 
@@ -19,6 +19,19 @@ def _no_truth(value: Any) -> Any:
 
 Real = Annotated[float, BeforeValidator(_no_truth)]
 Whole = Annotated[int, BeforeValidator(_no_truth)]
+
+
+def _no_credentials(address: str) -> str:
+    """Addresses are shown, logged, recorded and handed to Prefect; what is secret has no place in them."""
+    scheme, _, rest = address.rpartition("://")
+    head = rest.partition("/")[0]
+    if scheme and ("@" in head or (scheme == "s3" and ":" in head and not head.startswith("arn:"))):
+        fix = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or write a credentials file"
+        raise ValueError(f"an address with a user or password in it is refused; leave them out and {fix}")
+    return address
+
+
+Address = Annotated[str, AfterValidator(_no_credentials)]
 PositiveReal = Annotated[Real, Field(gt=0)]
 PositiveWhole = Annotated[Whole, Field(gt=0)]
 
@@ -26,7 +39,7 @@ PositiveWhole = Annotated[Whole, Field(gt=0)]
 class Settings(BaseModel):
     """Base of every section: unknown fields are errors, numbers are finite, values never change after validation."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
 
 
 class SourceKind(StrEnum):
@@ -42,9 +55,9 @@ class SourceConfig(Settings):
     """Where the corpus is."""
 
     kind: SourceKind = Field(description="kinetics | webdataset (tar archives), files (loose videos), manifest (a CSV or Parquet list of videos)")
-    uri: str = Field(description="path or s3:// address; archives and files take a glob, a folder or one file", min_length=1)
-    annotations: str | None = Field(None, description="kinetics: CSV with label,youtube_id,time_start,time_end,split")
-    replacements: str | None = Field(None, description="kinetics: archive whose members replace those of the same name")
+    uri: Address = Field(description="path or s3:// address; archives and files take a glob, a folder or one file", min_length=1)
+    annotations: Address | None = Field(None, description="kinetics: CSV with label,youtube_id,time_start,time_end,split")
+    replacements: Address | None = Field(None, description="kinetics: archive whose members replace those of the same name")
     recursive: bool = Field(True, description="files: look into sub-folders")
     shard_files: PositiveWhole = Field(64, description="files, manifest: how many videos form one shard")
 
@@ -87,7 +100,7 @@ class UserModel(Settings):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
     )
     factory: str = Field(description='"package.module:callable", whose callable returns a torch.nn.Module', pattern=r"^[\w.]+:\w+$")
-    weights: str = Field(description="package:NAME/FILE, file:, s3: or https: address of safetensors or pth weights")
+    weights: Address = Field(description="package:NAME/FILE, file:, s3: or https: address of safetensors or pth weights")
     sha256: str = Field(description="64 hex digits in lower case, as sha256sum prints for the weights file", pattern=r"^[0-9a-f]{64}$")
     task: list[str] = Field(["embed"], description="embed, tag or both: what the module's forward returns")
     labels: str | None = Field(None, description="tag: file with one label a line")
@@ -103,7 +116,7 @@ class RunConfig(Settings):
 
     name: str = Field("vidmill", description="name of the run in reports and in Prefect", min_length=1)
     source: SourceConfig
-    output: str = Field(description="folder or s3:// prefix that receives the Parquet files", min_length=1)
+    output: Address = Field(description="folder or s3:// prefix that receives the Parquet files", min_length=1)
     decode: DecodeConfig = DecodeConfig()
     embed: list[str] = Field(["efficientnet-lite0"], description="models whose embeddings are written")
     tag: list[str] = Field([], description="models whose tags are written")

@@ -4,7 +4,7 @@
     open_stream, open_seekable         read, with memory that does not grow with the object
     publish, write_bytes               a reader sees all of it or nothing
     create_exclusive, replace_if       one winner of many
-    delete, delete_tree
+    delete, delete_tree, sweep
 
 Every failure is a `StorageError`: the object, the cause, the fix. Nothing is cached between calls. S3 is imported when first addressed.
 """
@@ -19,8 +19,9 @@ from infra.store import Cause, NotFound, ObjectInfo, StorageError, Store, Versio
 
 __all__ = [
     "Cause", "NotFound", "ObjectInfo", "StorageError", "Versioned",
-    "create_exclusive", "delete", "delete_if", "delete_tree", "exists", "list_names", "list_objects", "normal", "open_seekable", "open_stream",
-    "publish", "publish_file", "read_bytes", "read_versioned", "relative", "replace_if", "root_of", "stat", "write_bytes",
+    "always_conditional", "create_exclusive", "delete", "delete_if", "delete_tree", "exists", "list_names", "list_objects", "normal",
+    "open_seekable", "open_stream", "publish", "publish_file", "read_bytes", "read_versioned", "relative", "replace_if", "root_of", "stat",
+    "sweep", "write_bytes",
 ]  # fmt: skip
 
 COPY_BYTES = 1 << 20
@@ -165,6 +166,23 @@ def delete(uri: str) -> None:
 def delete_tree(folder: str) -> None:
     """Delete everything in a folder; one that is not there is no error. A whole bucket or disk is refused."""
     _store(folder).delete_tree(normal(folder))
+
+
+def sweep(folder: str) -> int:
+    """Remove what writers that were killed left: on disk the temporary files in a folder, in S3 the unfinished uploads below it.
+
+    Returns:
+        How many there were.
+
+    Raises:
+        StorageError: some stores list no uploads.
+    """
+    return _store(folder).sweep(normal(folder))
+
+
+def always_conditional(uri: str) -> bool:
+    """Whether `create_exclusive` and `replace_if` are certain to keep their condition here; an S3 store may ignore it."""
+    return _store(uri).always_conditional()
 
 
 def _store(uri: str) -> Store:

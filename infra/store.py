@@ -39,6 +39,10 @@ class Cause(StrEnum):
     NO_BUCKET = "no such bucket"
     DENIED = "permission denied"
     NO_CREDENTIALS = "no S3 credentials"
+    BAD_CREDENTIALS = "the S3 credentials are not accepted"
+    EXPIRED = "the S3 credentials have expired"
+    CLOCK = "the clock of this machine is wrong"
+    ARCHIVED = "is in an archive tier"
     UNREACHABLE = "the S3 endpoint cannot be reached"
     BUSY = "the store kept failing"
     DISK_FULL = "no space left"
@@ -46,6 +50,7 @@ class Cause(StrEnum):
     NOT_FOLDER = "a part of the path is a file"
     CHANGED = "changed meanwhile"
     BAD_URI = "not an address that can be used"
+    NOT_OFFERED = "the store does not offer this"
     FAILED = "failed"
 
 
@@ -54,6 +59,10 @@ FIXES = {
     Cause.NO_BUCKET: "check the spelling, or create the bucket",
     Cause.DENIED: "check owner and mode of the path, or the bucket's policy and the credentials",
     Cause.NO_CREDENTIALS: "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give the machine a role",
+    Cause.BAD_CREDENTIALS: "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, or AWS_PROFILE",
+    Cause.EXPIRED: "renew them (`aws sso login`, or a new AWS_SESSION_TOKEN), then run the same command again",
+    Cause.CLOCK: "set it, by NTP for example, then run the same command again",
+    Cause.ARCHIVED: "restore the object, then run the same command again",
     Cause.UNREACHABLE: "check AWS_ENDPOINT_URL and the network",
     Cause.BUSY: "run the same command again, it goes on where it stopped",
     Cause.DISK_FULL: "free some space or name another folder, then run the same command again",
@@ -61,6 +70,7 @@ FIXES = {
     Cause.NOT_FOLDER: "name a folder, or move the file away",
     Cause.CHANGED: "run the same command again once nobody writes to it",
     Cause.BAD_URI: "name a path, file:///path or s3://bucket/key",
+    Cause.NOT_OFFERED: "name another store, or another output",
     Cause.FAILED: "run the same command again; if it stays, look at the disk or the store",
 }
 
@@ -102,6 +112,8 @@ class Store(Protocol):
     def delete_if(self, uri: str, version: str) -> bool: ...
     def delete(self, uri: str) -> None: ...
     def delete_tree(self, uri: str) -> None: ...
+    def sweep(self, folder: str) -> int: ...
+    def always_conditional(self) -> bool: ...
 
 
 def is_pattern(part: str) -> bool:

@@ -123,8 +123,10 @@ class _Publisher:
 
     def finish(self) -> None:
         """Let the open publications end."""
-        self._collect(self.pending)
-        self.threads.shutdown()
+        try:
+            self._collect(self.pending)
+        finally:
+            self.threads.shutdown(cancel_futures=True)
         self.run.on_tally(self.tally)
 
     def _complete(self, shard: str) -> None:

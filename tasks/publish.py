@@ -9,7 +9,7 @@ a retry changes the failures last, so that until then they explain what is not t
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import BinaryIO
@@ -57,6 +57,7 @@ class PublishContext:
     labels: Labels
     labels_etags: Mapping[str, str]  # by shard
     replacements: ShardWork | None
+    guard: Callable[[], None] = lambda: None  # called right before anything visible changes; what it raises prevents that
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +109,7 @@ class _Publication:
         for edge, publish in steps:
             written.append(publish())
             crash_point(edge)
+        self.context.guard()
         Staging(self.context.output, self.work.shard.name).clear()
         crash_point(CrashPoint.CLEARED)
         kinds = Counter(str(failure["kind"]) for failure in failures)
@@ -171,7 +173,7 @@ class _Publication:
     def _publish_failures(self, failures: list[dict[str, object]], empty: tuple[str, ...]) -> str | None:
         uri = self.failures_uri
         if not failures:
-            storage.delete(uri)
+            self._delete(uri)
             return None
         for failure in failures:
             failure["shard"] = self.work.shard.name
@@ -183,19 +185,23 @@ class _Publication:
         published = read_rows(uri)
         if published is not None and published.equals(rows) and _same(read_footer(uri), footer):
             return None
-        _write(uri, footer, iter([rows]))
+        _write(uri, footer, iter([rows]), self.context.guard)
         return uri
+
+    def _delete(self, uri: str) -> None:
+        self.context.guard()
+        storage.delete(uri)
 
     def _publish(self, feature: Feature, choice: Mapping[str, int]) -> str | None:
         uri = path_of(self.context.output, feature.folder, self.work.shard.name)
         if not choice and feature.table != "clips":
-            storage.delete(uri)
+            self._delete(uri)
             return None
         footer = self._footer(feature, rows=len(choice), failed=len(self.members) - len(choice))
         published = feature.folder in self.work.reusable and not any(choice.values()) and storage.exists(uri)
         if published and _same(read_footer(uri), footer):
             return None
-        _write(uri, footer, self._passes(feature, choice))
+        _write(uri, footer, self._passes(feature, choice), self.context.guard)
         return uri
 
     def _passes(self, feature: Feature, choice: Mapping[str, int]) -> Iterator[pa.Table]:
@@ -273,7 +279,7 @@ def _same(published: Footer, wanted: Footer) -> bool:
     return replace(published, run_id="") == replace(wanted, run_id="")
 
 
-def _write(uri: str, footer: Footer, tables: Iterator[pa.Table]) -> None:
+def _write(uri: str, footer: Footer, tables: Iterator[pa.Table], guard: Callable[[], None]) -> None:
     def write(file: BinaryIO) -> None:
         first = next(tables)
         schema = first.schema.with_metadata(footer.metadata())
@@ -285,5 +291,6 @@ def _write(uri: str, footer: Footer, tables: Iterator[pa.Table]) -> None:
             writer.add_key_value_metadata({digest.KEY: digest.PENDING})
             sealed.hold()
         sealed.seal()
+        guard()
 
     storage.publish(uri, write)

@@ -54,6 +54,7 @@ class RunSummary:
     coverage: CorpusCoverage
     problems: tuple[str, ...]  # why shards are left
     elapsed_s: float
+    notices: tuple[str, ...] = ()  # what is no problem of this run and should be known
 
 
 def new_run_id() -> str:

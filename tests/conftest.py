@@ -17,6 +17,7 @@ from infra.cluster import ray_session
 from infra.settings import ClusterConfig
 
 START_S = 60
+MOTO = {"S3_UPLOAD_PART_MIN_SIZE": str(1 << 16), "MOTO_S3_DEFAULT_KEY_BUFFER_SIZE": str(5 << 20)}  # small parts make quick tests
 
 
 def pytest_configure() -> None:
@@ -38,7 +39,7 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     log = tmp_path_factory.mktemp("moto") / "log"
     with log.open("wb") as output:
         command = [str(Path(sys.executable).with_name("moto_server")), "-H", "127.0.0.1", "-p", str(port)]
-        server = subprocess.Popen(command, stdout=output, stderr=output)
+        server = subprocess.Popen(command, env=os.environ | MOTO, stdout=output, stderr=output)
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment.items():
             patch.setenv(name, value)

@@ -228,6 +228,14 @@ def test_one_line_escapes_what_commands_a_terminal_and_keeps_the_rest() -> None:
     assert one_line("日本 \x1b]0;x\x07\r\n\u202e\udc80 \\") == "日本 \\x1b]0;x\\x07\\r\\n\\u202e\\udc80 \\"
 
 
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_note_is_one_line_that_cannot_command_a_terminal(terminal: bool) -> None:
+    console, raw = recorded(terminal=terminal)
+    with progress(console) as shown:
+        shown.note("this store\x1b[2J\nignores conditions")
+    assert "note: this store\\x1b[2J\\nignores conditions\n" in STYLE.sub("", raw.getvalue().decode())
+
+
 def test_a_plain_line_without_an_estimate_says_none() -> None:
     assert plain_line(ProgressSnapshot((), 0, 0, elapsed_s=360_000.4)) == "100:00:00 shards 0/0, 0 failed"
 

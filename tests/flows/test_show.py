@@ -36,6 +36,18 @@ def test_a_summary_ends_with_what_to_do_next() -> None:
     assert any("CORRUPT: no index; fetch the file again" in line for line in lines)
 
 
+def test_what_should_be_known_is_noted() -> None:
+    assert "note: out: this store ignores conditions" in shown(print_summary, replace(SUMMARY, notices=("out: this store ignores conditions",)))
+
+
+def test_an_output_that_cannot_be_read_shows_no_counts() -> None:
+    lines = shown(
+        print_summary, replace(SUMMARY, status="work left", features=(), coverage=CorpusCoverage(0, 0, 0, 0, 0, 0), problems=("s3://x: busy",))
+    )
+    assert lines[0] == "left: s3://x: busy"
+    assert lines[-1] == "next: run the same command again to go on; finished work is kept"
+
+
 def test_nothing_to_do_says_so_without_rates() -> None:
     lines = shown(print_summary, replace(SUMMARY, status="nothing to do", clips=0, shards=1))
     assert lines[-2] == "nothing to do: 1 shard published already, for every feature asked for"

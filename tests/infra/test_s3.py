@@ -19,7 +19,7 @@ from infra.storage import Cause, NotFound, StorageError
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give up soon."""
-    monkeypatch.setattr(s3_request, "RETRY", s3_request.Retry(budget_s=1.0, unreachable_s=0.5, pause_s=0.05, longest_pause_s=0.1))
+    monkeypatch.setattr(s3_request, "RETRY", s3_request.Retry(budget_s=1.0, hopeless_s=0.5, pause_s=0.05, longest_pause_s=0.1))
 
 
 def test_an_s3_object_replaced_while_it_is_read_is_told(bucket: str) -> None:
