@@ -47,6 +47,11 @@ class SourceConfig(Settings):
     replacements: str | None = Field(None, description="kinetics: archive whose members replace those of the same name")
     recursive: bool = Field(True, description="files: look into sub-folders")
     shard_files: PositiveWhole = Field(64, description="files, manifest: how many videos form one shard")
+    allow: list[str] = Field(
+        [],
+        description="files, manifest: folders or s3:// prefixes that videos must lie in, links followed; none allows a manifest "
+        "any s3:// address and this machine's files in its own folder",
+    )
 
 
 class DecodeConfig(Settings):
