@@ -3,10 +3,11 @@
 Knows the names, defaults and limits of every setting and nothing of where they come from.
 """
 
+import re
 from enum import StrEnum
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticKnownError
 
 
@@ -17,6 +18,15 @@ def _no_truth(value: Any) -> Any:
     return value
 
 
+def _no_credentials(address: str) -> str:
+    """An address is written into logs, records and Prefect's database; a password in it would be, too."""
+    scheme, _, rest = address.partition("://")
+    if "@" in rest.partition("/")[0] or (scheme == "s3" and re.match(r"(?!arn:)[^/]*:", rest)):
+        raise ValueError(f"{scheme}://... has credentials in it; take them out, they belong into the environment (for S3 AWS_ACCESS_KEY_ID, ...)")
+    return address
+
+
+Address = Annotated[str, AfterValidator(_no_credentials)]
 Real = Annotated[float, BeforeValidator(_no_truth)]
 Whole = Annotated[int, BeforeValidator(_no_truth)]
 PositiveReal = Annotated[Real, Field(gt=0)]
@@ -42,12 +52,12 @@ class SourceConfig(Settings):
     """Where the corpus is."""
 
     kind: SourceKind = Field(description="kinetics | webdataset (tar archives), files (loose videos), manifest (a CSV or Parquet list of videos)")
-    uri: str = Field(description="path or s3:// address; archives and files take a glob, a folder or one file", min_length=1)
-    annotations: str | None = Field(None, description="kinetics: CSV with label,youtube_id,time_start,time_end,split")
-    replacements: str | None = Field(None, description="kinetics: archive whose members replace those of the same name")
+    uri: Address = Field(description="path or s3:// address; archives and files take a glob, a folder or one file", min_length=1)
+    annotations: Address | None = Field(None, description="kinetics: CSV with label,youtube_id,time_start,time_end,split")
+    replacements: Address | None = Field(None, description="kinetics: archive whose members replace those of the same name")
     recursive: bool = Field(True, description="files: look into sub-folders")
     shard_files: PositiveWhole = Field(64, description="files, manifest: how many videos form one shard")
-    allow: list[str] = Field(
+    allow: Annotated[list[str], AfterValidator(lambda roots: [_no_credentials(root) for root in roots])] = Field(
         [],
         description="files, manifest: folders or s3:// prefixes that videos must lie in, links followed; none allows a manifest "
         "any s3:// address and this machine's files in its own folder",
@@ -77,7 +87,7 @@ class LimitsConfig(Settings):
 class ClusterConfig(Settings):
     """Where the work runs."""
 
-    address: str | None = Field(None, description="Ray cluster to join (ray://host:10001 or auto); none starts one here")
+    address: Address | None = Field(None, description="Ray cluster to join (ray://host:10001 or auto); none starts one here")
     cpus: PositiveWhole | None = Field(None, description="CPU cores to use of this machine; all by default")
     gpus: Annotated[Whole, Field(ge=0)] | None = Field(None, description="GPUs to use; all by default, 0 for none")
 
@@ -90,7 +100,7 @@ class UserModel(Settings):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
     )
     factory: str = Field(description='"package.module:callable", whose callable returns a torch.nn.Module', pattern=r"^[\w.]+:\w+$")
-    weights: str = Field(description="package:NAME/FILE, file:, s3: or https: address of safetensors or pth weights")
+    weights: Address = Field(description="package:NAME/FILE, file:, s3: or https: address of safetensors or pth weights")
     sha256: str = Field(description="64 hex digits in lower case, as sha256sum prints for the weights file", pattern=r"^[0-9a-f]{64}$")
     task: list[str] = Field(["embed"], description="embed, tag or both: what the module's forward returns")
     labels: str | None = Field(None, description="tag: file with one label a line")
@@ -106,7 +116,7 @@ class RunConfig(Settings):
 
     name: str = Field("vidmill", description="name of the run in reports and in Prefect", min_length=1)
     source: SourceConfig
-    output: str = Field(description="folder or s3:// prefix that receives the Parquet files", min_length=1)
+    output: Address = Field(description="folder or s3:// prefix that receives the Parquet files", min_length=1)
     decode: DecodeConfig = DecodeConfig()
     embed: list[str] = Field(["efficientnet-lite0"], description="models whose embeddings are written")
     tag: list[str] = Field([], description="models whose tags are written")

@@ -7,15 +7,13 @@ import hashlib
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 import pyarrow as pa
-import pyarrow.csv as csv
-import pyarrow.parquet as pq
 
 from infra import storage
 from infra.problem import Problem
 from infra.storage import Cause, StorageError
+from tasks import foreign_table
 from tasks.clip import FailureKind
 from tasks.roots import Roots
 
@@ -30,7 +28,6 @@ ONE_VIDEOS_TROUBLE = {  # and not the whole store's
     Cause.NO_BUCKET: FailureKind.MISSING,
     Cause.FAILED: FailureKind.STORAGE,
 }
-AS_TEXT = csv.ConvertOptions(column_types={"uri": pa.string()})  # a name of digits is a name
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,19 +48,31 @@ def read_table(uri: str) -> pa.Table:
     Raises:
         Problem: not readable as CSV or Parquet, no `uri` column, an empty uri.
     """
-    data = pa.BufferReader(storage.read_bytes(uri))
     try:
-        table = pq.read_table(data) if PurePosixPath(uri).suffix.lower() in (".parquet", ".pq") else csv.read_csv(data, convert_options=AS_TEXT)
-    except (pa.ArrowException, OSError) as error:  # Arrow says OSError of a damaged footer
-        raise Problem(f"source.uri {uri}: not a CSV or Parquet table ({' '.join(str(error).split())}); name a .csv or .parquet file") from error
-    if table.column_names.count("uri") != 1:
-        raise Problem(f"source.uri {uri}: needs one column 'uri' (its columns: {', '.join(table.column_names)}); name it so")
+        table = foreign_table.read(uri, text=("uri", "label", "split"))
+    except foreign_table.BadTable as reason:
+        raise Problem(f"source.uri {uri}: not a CSV or Parquet table ({reason}); name a .csv or .parquet file") from reason
+    if "uri" not in table.column_names:
+        raise Problem(f"source.uri {uri}: needs one column 'uri' (its columns: {foreign_table.names_of(table)}); name it so")
+    _check_columns(uri, table)
     uris = table["uri"].to_pylist()
     if not uris:
         raise Problem(f"source.uri {uri}: lists no video; add rows")
     if not all(isinstance(video, str) and video for video in uris):
         raise Problem(f"source.uri {uri}: a uri is empty or no text; each video needs one row")
     return table
+
+
+def _check_columns(uri: str, table: pa.Table) -> None:
+    """Refuse here, before any work, what cannot be written into `clips` after it."""
+    for field in table.schema:
+        if pa.types.is_string(field.type) or pa.types.is_integer(field.type) or pa.types.is_floating(field.type) or pa.types.is_boolean(field.type):
+            continue
+        wanted = pa.string() if field.name in ("label", "split") else field.type
+        try:
+            pa.array(table[field.name].to_pylist(), field.type).cast(wanted)
+        except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
+            raise Problem(f"source.uri {uri}: column {field.name!r} of type {field.type} cannot be carried; make it text or a number") from error
 
 
 def read(uri: str, roots: Roots) -> list[ManifestRow]:
@@ -105,7 +114,10 @@ def _each_once(uri: str, rows: list[ManifestRow]) -> list[ManifestRow]:
     name, times = Counter(row.name for row in good).most_common(1)[0] if good else ("", 0)
     if times > 1:
         raise Problem(f"source.uri {uri}: {name} is listed {times} times; each video needs one row")
-    return list({row.name: row for row in rows}.values())
+    firsts: dict[str, ManifestRow] = {}
+    for row in rows:
+        firsts.setdefault(row.name, row)
+    return list(firsts.values())
 
 
 def _digest(text: str) -> str:

@@ -73,7 +73,8 @@ class ShardReader:
 
     def _webdataset(self, file: SourceFile, items: Iterator[Member | BadMember]) -> Iterator[EncodedClip]:
         for key, sample in groupby(items, key=lambda item: sample_key(item.name)):
-            label, videos = None, []
+            label: str | None = None
+            videos: list[EncodedClip] = []
             for item in sample:
                 if isinstance(item, BadMember):
                     yield _bad(file, item)
