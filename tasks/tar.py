@@ -22,6 +22,7 @@ BLOCK = 512
 MAX_EXTENSION_BYTES = 1 << 20
 MAX_PADDING_BYTES = 64 << 20  # zeros after the last member: far more than any blocking factor gives
 MAX_EXTENSIONS = 16  # headers that extend one member: PAX or GNU writes two
+MAX_PAX_RECORDS = 10_000  # in one header; a handful is usual
 MAX_NAME_BYTES = 4096  # Linux's PATH_MAX
 MAX_MEMBERS = 1_000_000  # each is remembered by its name; a shard of ten thousand is a large one
 
@@ -266,8 +267,11 @@ def _refusal(entry: _Entry, max_bytes: int) -> BadMember | None:
 
 def _add_pax(data: bytes, extension: _Extension) -> None:
     """Records `<length> <key>=<value>\\n`; only what changes a member's name, size or form is kept."""
-    start, end = 0, len(data.rstrip(b"\0"))
+    start, end, count = 0, len(data.rstrip(b"\0")), 0
     while start < end:
+        count += 1
+        if count > MAX_PAX_RECORDS:
+            raise Damage(FailureKind.CORRUPT, f"more than {MAX_PAX_RECORDS:,} records in a PAX header")
         digits = data[start : start + 20].partition(b" ")[0]
         stop = start + _size(_text(digits))
         key, equals, value = data[start + len(digits) + 1 : stop - 1].partition(b"=")

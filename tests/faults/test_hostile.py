@@ -1,0 +1,408 @@
+"""Hostile input: every item ends as a failure with a reason, or as one line of refusal; no canary is touched."""
+
+import io
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from rich.console import Console
+
+from flows.console import print_failures
+from infra.problem import Problem
+from infra.settings import RunConfig
+from models.weights import load_state
+from tasks import foreign_table
+from tasks.encoded import Parcel
+from tasks.labels import read_annotations
+from tasks.manifest import columns_of
+from tasks.plan import plan_run
+from tasks.record import group_failures
+from tasks.source import SourceFile
+from tasks.workers import ClipWorker
+from tests.corpus import clip, config_for, name_of, table, write_tar
+from tests.faults import hostile_archives, hostile_media
+from tests.faults.canary import Canary, canary
+from tests.flows.program import vidmill
+from tests.tasks.networks import entry
+from tests.tasks.runs import run, settings
+
+PATIENCE_S = 60  # what hangs, hangs for ever
+LIMITS = {"max_failed": 10_000, "max_bytes": 64 << 20}
+
+
+@pytest.fixture(autouse=True)
+def alarmed() -> Iterator[None]:
+    """A test that waits for a pipe's writer fails instead."""
+
+    def ring(signal_number: int, frame: FrameType | None) -> None:
+        raise TimeoutError("the test hangs")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.alarm(PATIENCE_S)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture
+def bird(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Canary]:
+    """Canaries beside the corpus, in the folder the process stands in, and on the network."""
+    here = tmp_path / "here"
+    for folder in (here, tmp_path / "corpus"):
+        folder.mkdir()
+    monkeypatch.chdir(here)
+    with canary(clip(77), here, tmp_path / "corpus") as found:
+        yield found
+
+
+def outcome(output: object) -> tuple[set[str], dict[str, list[str]]]:
+    """Clips with a row in every table, and the kinds of failure by member."""
+    rows = {folder: set(table(output, folder)["clip_id"].to_pylist()) for folder in ("clips", "embeddings")}
+    assert rows["clips"] == rows["embeddings"]
+    failures: dict[str, list[str]] = {}
+    for row in table(output, "failures").to_pylist() if Path(f"{output}/failures").exists() else []:
+        assert row["message"]
+        failures.setdefault(row["member"], []).append(row["kind"])
+    return rows["clips"], failures
+
+
+def test_a_canary_sees_who_touches_it(bird: Canary, tmp_path: Path) -> None:
+    """Of the tests: without this a blind canary would prove nothing."""
+    import av
+
+    assert bird.touched() == []
+    (tmp_path / "list.txt").write_text(f"ffconcat version 1.0\nfile '{bird.path}'\n")
+    with av.open(str(tmp_path / "list.txt"), options={"safe": "0"}) as container:
+        assert next(container.decode(video=0)).width == 160
+    assert bird.touched() == ["opened canary.mp4"]
+    with av.open(bird.url) as container:
+        assert container.streams.video
+    assert bird.touched()[0].startswith("GET /canary.mp4")
+
+
+def test_playlists_and_lying_headers_named_mp4(bird: Canary, tmp_path: Path) -> None:
+    """P12, P9, P6: without `format_whitelist` and `protocol_whitelist` in tasks.container a playlist opens the canary."""
+    media = hostile_media.all_media(bird)
+    members = {f"{name}_000000_000010.mp4": each.data for name, each in media.items()}
+    corpus = write_tar(tmp_path / "corpus" / "part_0.tar", {f"{name_of(1)}.mp4": clip(1), **members, f"{name_of(2)}.mp4": clip(2)}, gz=False)
+    run(settings(tmp_path, {"kind": "kinetics", "uri": str(corpus)}, limits=LIMITS))
+    rows, failures = outcome(tmp_path / "out")
+    found = {name: "none" if f"{name}_000000_000010" in rows else failures[f"{corpus}!{name}_000000_000010.mp4"][0] for name in media}
+    assert {name: kind for name, kind in found.items() if kind not in media[name].kinds} == {}
+    assert rows >= {name_of(1), name_of(2)}
+    assert len(rows) + len(failures) == len(members) + 2
+    durations = dict(zip(*(table(tmp_path / "out", "clips")[column].to_pylist() for column in ("clip_id", "duration_s")), strict=True))
+    assert {durations[f"{name}_000000_000010"] for name in ("mvhd_years", "mdhd_years", "tkhd_65535")} == {2.0}
+    assert bird.touched() == []
+
+
+def test_loose_playlists(bird: Canary, tmp_path: Path) -> None:
+    """P12: as above, where libav could know the file's folder; `_Reader` in tasks.container gives it bytes without a name."""
+    for name, each in hostile_media.playlists(bird).items():
+        (tmp_path / "corpus" / f"{name}.mp4").write_bytes(each.data)
+    run(
+        settings(
+            tmp_path,
+            {"kind": "manifest", "uri": str(_manifest(tmp_path / "corpus", [f"{n}.mp4" for n in hostile_media.playlists(bird)]))},
+            limits=LIMITS,
+        )
+    )
+    rows, failures = outcome(tmp_path / "out")
+    assert (rows, len(failures)) == (set(), len(hostile_media.playlists(bird)))
+    assert bird.touched() == []
+
+
+def test_archives_that_claim_too_much_or_hold_no_files(bird: Canary, tmp_path: Path) -> None:
+    """P6, P9, P12: each archive gives its good clips and its failures; nothing is written by a member's name."""
+    expected, found = {}, {}
+    for name, archive in hostile_archives.archives().items():
+        path = tmp_path / "corpus" / f"{name}.tar"
+        path.write_bytes(archive.data)
+        run(settings(tmp_path, {"kind": "kinetics", "uri": str(path)}, output=str(tmp_path / "out" / name), limits=LIMITS))
+        rows, failures = outcome(tmp_path / "out" / name)
+        expected[name] = (set(archive.rows), archive.kinds)
+        found[name] = (rows, tuple(sorted(kind for kinds in failures.values() for kind in kinds)))
+        path.unlink()
+    assert found == expected
+    assert [str(path) for path in tmp_path.rglob("*escape*")] == []
+    assert not Path("/tmp/absolute_000000_000010.mp4").exists()
+    assert bird.touched() == []
+
+
+def test_bombs_take_little_memory(tmp_path: Path) -> None:
+    """P9: without the ratio in tasks.gunzip, or the limits in tasks.tar, the process runs out of the memory it is allowed."""
+    paths = []
+    for name, archive in hostile_archives.archives().items():
+        paths.append(tmp_path / f"{name}.tar")
+        paths[-1].write_bytes(archive.data)
+    found = _bounded("kinetics", 256 << 20, *paths)
+    for (name, archive), rows in zip(hostile_archives.archives().items(), found, strict=True):
+        assert (name, {key for key, kind in rows if kind is None}) == (name, set(archive.rows))
+
+
+def test_a_sample_of_many_videos_is_not_held_in_memory(tmp_path: Path) -> None:
+    """P9: without dropping the bytes of a sample's further videos in `_webdataset` of tasks.read, all are held at once."""
+    (tmp_path / "part_0.tar").write_bytes(hostile_archives.webdataset())
+    (found,) = _bounded("webdataset", 300 << 20, tmp_path / "part_0.tar")
+    kinds = [kind for key, kind in found if kind]
+    assert [key for key, kind in found if kind is None] == ["s/1", "s/2"]
+    assert sorted(kinds) == ["BAD_NAME"] * 30 + ["BAD_RECORD"]
+
+
+def test_headers_that_lie_take_little_memory(tmp_path: Path) -> None:
+    """P9: without PACKET_BYTES and MAX_INDEX in tasks.container a file of some MB takes many GiB."""
+    liars = {name: each.data for name, each in hostile_media.liars().items()}
+    write_tar(tmp_path / "part_0.tar", {f"{name}_000000_000010.mp4": data for name, data in liars.items()}, gz=False)
+    (found,) = _bounded("kinetics", 2 << 30, tmp_path / "part_0.tar")
+    assert len(found) == len(liars)
+
+
+def _bounded(kind: str, limit_bytes: int, *paths: Path) -> list[list[tuple[str, str | None]]]:
+    """What a process of limited memory makes of archives."""
+    command = [sys.executable, "-m", "tests.faults.bounded", kind, str(limit_bytes), *map(str, paths)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return [[(key, found) for key, found in json.loads(line)] for line in done.stdout.splitlines()]
+
+
+def test_names_cannot_command_a_terminal(tmp_path: Path) -> None:
+    """P12: without `one_line` in flows.console a member's name moves the cursor, or worse."""
+    member = f"{hostile_archives.TERMINAL}_000000_000010.mp4"
+    corpus = write_tar(tmp_path / "part_0.tar", {member: b"no video", f"{name_of(1)}.mp4": clip(1)})
+    run(settings(tmp_path, {"kind": "kinetics", "uri": str(corpus)}, limits=LIMITS))
+    shown = io.StringIO()
+    failures = table(tmp_path / "out", "failures").to_pylist()
+    print_failures(group_failures(failures), Console(file=shown, force_terminal=True, markup=False, color_system=None))
+    assert len(failures) == 1
+    assert failures[0]["member"].endswith(member)
+    assert [char for char in shown.getvalue() if not char.isprintable() and char != "\n"] == []
+
+
+@contextmanager
+def _odd_files(folder: Path) -> Iterator[None]:
+    """What lies beside videos and is none."""
+    os.mkfifo(folder / "pipe.mp4")
+    for name, target in {"zero": "/dev/zero", "passwd": "/etc/passwd", "nowhere": "gone.mp4", "loop": "loop.mp4", "null": "/dev/null"}.items():
+        (folder / f"{name}.mp4").symlink_to(target)
+    (folder / "folder.mp4").mkdir()
+    (folder / "link.mp4").symlink_to("good.mp4")
+    (folder / "good.mp4").write_bytes(clip(1))
+    Path(os.fsdecode(os.fsencode(folder) + b"/\xff\x1b[31m.mp4")).write_bytes(clip(2))
+    with open(folder / "sparse.mp4", "wb") as sparse:
+        sparse.truncate(1 << 40)
+    yield
+
+
+def test_only_regular_files_are_listed_and_opened(tmp_path: Path) -> None:
+    """P6, P12: without `_regular` in infra.disk a pipe blocks a worker for ever and /dev/zero is read for ever."""
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    with _odd_files(folder):
+        run(settings(tmp_path, {"kind": "files", "uri": str(folder)}, limits=LIMITS))
+    rows, failures = outcome(tmp_path / "out")
+    assert rows == {"good.mp4#0", "link.mp4#0"}
+    names = {member.rpartition("/")[2]: kinds for member, kinds in failures.items()}
+    assert names == {"passwd.mp4": ["CORRUPT"], "sparse.mp4": ["CORRUPT"], "\\xff\x1b[31m.mp4": ["BAD_NAME"]}
+    assert "root:" not in str(table(tmp_path / "out", "failures").to_pylist())
+    again = run(settings(tmp_path, {"kind": "files", "uri": str(folder)}, limits=LIMITS))
+    assert again.status == "nothing to do"
+
+
+def test_links_lead_out_of_a_folder_only_where_allowed(tmp_path: Path) -> None:
+    """P12: without `_judged` in tasks.source, `source.allow` binds a manifest's rows and not a folder's links."""
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    with _odd_files(folder):
+        run(settings(tmp_path, {"kind": "files", "uri": str(folder), "allow": [str(folder)]}, limits=LIMITS))
+    rows, failures = outcome(tmp_path / "out")
+    assert rows == {"good.mp4#0", "link.mp4#0"}
+    assert failures[f"{folder}/passwd.mp4"] == ["BAD_RECORD"]
+
+
+@pytest.mark.parametrize("name", ["pipe.mp4", "zero.mp4", "null.mp4", "loop.mp4", "folder.mp4", "nowhere.mp4"])
+def test_naming_what_is_no_file_is_one_line(tmp_path: Path, name: str) -> None:
+    """P6: as above, for a source, a table and an archive named in the configuration."""
+    with _odd_files(tmp_path):
+        for source in ({"kind": "files", "uri": f"{tmp_path}/{name}"}, {"kind": "manifest", "uri": f"{tmp_path}/{name}"},
+                       {"kind": "kinetics", "uri": f"{tmp_path}/{name}"},
+                       {"kind": "kinetics", "uri": f"{tmp_path}/good.mp4", "annotations": f"{tmp_path}/{name}"}):  # fmt: skip
+            with pytest.raises(Problem) as refused:
+                run(settings(tmp_path, source))
+            assert str(refused.value).count("\n") == 0
+
+
+def _manifest(folder: Path, uris: list[str], **columns: Any) -> Path:
+    pq.write_table(pa.table({"uri": uris, **columns}), folder / "list.parquet")
+    return folder / "list.parquet"
+
+
+def test_a_manifest_reaches_no_file_and_no_server_it_may_not(bird: Canary, tmp_path: Path) -> None:
+    """P12, P6: without tasks.roots a row reads any file of the machine; without the guard in tasks.manifest one row stops all."""
+    folder = tmp_path / "corpus"
+    (folder / "a b.mp4").write_bytes(clip(1))
+    (folder / "concat:a|b").write_bytes(clip(2))
+    with _odd_files(folder):
+        inside = ["a b.mp4", "concat:a|b", "good.mp4", "./link.mp4"]
+        refused = {
+            bird.url: "BAD_RECORD", bird.url.replace("http", "https"): "BAD_RECORD", "ftp://127.0.0.1/x.mp4": "BAD_RECORD",
+            "file:///etc/passwd": "BAD_RECORD", "file:/etc/hostname": "BAD_RECORD", "file://localhost/etc/passwd": "BAD_RECORD",
+            "s3://key:hunter2@bucket/x.mp4": "BAD_RECORD", bird.url.replace("http", "s3"): "BAD_RECORD", "gs://bucket/x.mp4": "BAD_RECORD",
+            "../here/canary.mp4": "BAD_RECORD", str(bird.path.with_name("other.mp4")): "BAD_RECORD", "passwd.mp4": "BAD_RECORD",
+            "/proc/self/environ": "BAD_RECORD",
+            "a\0b.mp4": "BAD_RECORD", "x" * 5_000: "BAD_RECORD", "zero.mp4": "BAD_RECORD", "loop.mp4": "BAD_RECORD", "pipe.mp4": "UNSUPPORTED",
+            "pipe:0": "MISSING", "concat:canary.mp4|canary.mp4": "MISSING", "gone.mp4": "MISSING", "folder.mp4": "MISSING",
+            f"{'../' * 40}etc/shadow": "BAD_RECORD",
+            "sparse.mp4": "CORRUPT",
+        }  # fmt: skip
+        uris = [*inside, *refused]
+        path = _manifest(folder, uris, endpoint_url=[bird.url] * len(uris), label=["=cmd()"] * len(uris))
+        config = settings(tmp_path, {"kind": "manifest", "uri": str(path)}, limits=LIMITS)
+        run(config)
+        rows, failures = outcome(tmp_path / "out")
+        assert rows == {"a b.mp4#0", "concat:a|b#0", "good.mp4#0", "link.mp4#0"}
+        assert sorted(kind for kinds in failures.values() for kind in kinds) == sorted(refused.values())
+        assert "hunter2" not in str(table(tmp_path / "out", "failures").to_pylist())
+        assert set(table(tmp_path / "out", "clips")["label"].to_pylist()) == {"=cmd()"}
+        assert run(config).status == "nothing to do"
+    assert bird.touched() == []
+
+
+def test_an_allowed_prefix_of_s3_is_the_only_one(bucket: str, tmp_path: Path) -> None:
+    """P12: without `allow` in tasks.roots a manifest makes vidmill read whatever its credentials may."""
+    from infra import storage
+
+    for key in ("videos/a.mp4", "private/b.mp4", "videos-too/c.mp4", "videos/../private/d.mp4"):
+        storage.write_bytes(f"s3://{bucket}/{key}", clip(1))
+    listed = ["a.mp4", f"s3://{bucket}/private/b.mp4", f"s3://{bucket}/videos-too/c.mp4", f"s3://{bucket}/videos/../private/d.mp4", "/etc/passwd"]
+    odd = ["s3://Not A Bucket/x.mp4", f"s3://{bucket}/videos/{'k' * 1100}.mp4", "s3://no-such-bucket-here/x.mp4"]
+    storage.write_bytes(f"s3://{bucket}/videos/list.csv", ("uri\n" + "\n".join([*listed, *odd])).encode())
+    source = {"kind": "manifest", "uri": f"s3://{bucket}/videos/list.csv"}
+    run(settings(tmp_path, {**source, "allow": [f"s3://{bucket}/videos"]}, limits=LIMITS))
+    rows, failures = outcome(tmp_path / "out")
+    assert rows == {"a.mp4#0"}
+    assert len(failures) == len(listed) + len(odd) - 1
+    run(settings(tmp_path, source, output=f"{tmp_path}/wide", limits=LIMITS))
+    rows, failures = outcome(tmp_path / "wide")
+    assert {row.partition("#")[0].rpartition("/")[2] for row in rows} == {"a.mp4", "b.mp4", "c.mp4", "d.mp4"}
+    assert failures["/etc/passwd"] == ["BAD_RECORD"]
+
+
+class Egg:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, tuple[str, str]]:
+        return os.system, (f"touch {self.path}",)[:1]  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("form", ["zip", "legacy", "bare pickle"])
+def test_pickled_weights_are_never_unpickled(tmp_path: Path, form: str) -> None:
+    """P12: without `weights_only=True` in models.weights the weights of a model run a command."""
+    hatched, path = tmp_path / "hatched", tmp_path / "model.pth"
+    if form == "bare pickle":
+        path.write_bytes(pickle.dumps(Egg(hatched)))
+    else:
+        torch.save({"weight": torch.ones(3), "egg": Egg(hatched)}, path, _use_new_zipfile_serialization=form == "zip")
+    with pytest.raises(Problem, match="refused, not plain tensors"):
+        load_state(path)
+    corpus = write_tar(tmp_path / "part_0.tar", {f"{name_of(1)}.mp4": clip(1)})
+    import hashlib
+
+    own = entry(tmp_path, weights=f"file:{path}", sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+    config = config_for({"kind": "kinetics", "uri": str(corpus)}, tmp_path / "out", embed=["grey"], models=[own])
+    found = _fatal(config)
+    assert "refused, not plain tensors" in found
+    assert "\n" not in found
+    assert not hatched.exists()
+
+
+def _fatal(config: RunConfig) -> str:
+    from tasks.feature import model_specs
+
+    plan = plan_run(config)
+    outcome_of = ClipWorker(config, model_specs(config), "run")(Parcel(plan.work[0].shard.name, plan.work[0].features))
+    assert outcome_of.fatal
+    return outcome_of.fatal
+
+
+def test_a_table_is_not_unpickled(tmp_path: Path) -> None:
+    """P12: Arrow once built extension types by unpickling them (CVE-2023-47248)."""
+    egg = pickle.dumps(Egg(tmp_path / "hatched"))
+    field = pa.field("uri", pa.string(), metadata={"ARROW:extension:name": "arrow.py_extension_type", "ARROW:extension:metadata": egg})
+    pq.write_table(pa.table([pa.array(["a.mp4"])], schema=pa.schema([field])), tmp_path / "list.parquet")
+    assert columns_of(f"{tmp_path}/list.parquet").names == []
+    assert not (tmp_path / "hatched").exists()
+
+
+HEADER = b"label,youtube_id,time_start,time_end,split\n"
+ROW = b"x,abc,1,2,train\n"
+TABLES = {
+    "formula": (HEADER + b"=HYPERLINK(\"http://x\"),abc,1,2,train\n", None),
+    "zero bytes": (HEADER + b"a\0b,abc,1,2,train\n", None),
+    "zero byte in a time": (HEADER + b"x,abc,1\0,2,train\n", "time_start is not whole seconds"),
+    "huge field": (HEADER + b"y" * (8 << 20) + b",abc,1,2,train\n", "not a CSV table"),
+    "huge number": (HEADER + b"x,abc," + b"9" * 400 + b",2,train\n", "time_start is not whole seconds"),
+    "million columns": (b",".join(b"c%d" % i for i in range(1_000_000)) + b"\n", "1,000,000 columns"),
+    "million fields": (HEADER + b"," * 1_000_000 + b"\n", "not a CSV table"),
+    "million names": (b"c" * 1_000_000 + b"\n1\n", "column youtube_id is missing"),
+    "column twice": (b"label,label,youtube_id,time_start,time_end\nx,y,abc,1,2\n", "2 columns are named 'label'"),
+    "not UTF-8": (HEADER + b"\xff\xfe,abc,1,2,train\n", "not a CSV table"),
+    "names not UTF-8": (b"label,youtube_id,time_start,time_end,\xff\nx,abc,1,2,3\n", "not a CSV table"),
+    "UTF-16": ("label,youtube_id\nx,abc\n".encode("utf-16"), "not a CSV table"),
+    "dates for seconds": (HEADER + b"x,abc,2020-01-01,2020-01-02,train\n", "time_start is not whole seconds"),
+    "escapes": (HEADER + b"x,abc,\x1b[31m\x1b]0;owned\x07,2,train\n", "time_start is not whole seconds"),
+    "quote without end": (HEADER + b'"x,abc,1,2,train\n' * 1_001, "not a CSV table"),
+    "gzip": (b"\x1f\x8b\x08" + bytes(1_000), "not a CSV table|column youtube_id is missing"),
+    "empty lines": (HEADER + b"\n" * 100_000 + ROW, None),
+    "no rows": (HEADER, None),
+    "binary": (bytes(range(256)) * 400, "not a CSV table|is missing"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_hostile_annotations_are_text_or_one_line(tmp_path: Path, name: str) -> None:
+    """P12, P9: without tasks.foreign_table each of these was a traceback, or a message of megabytes."""
+    data, told = TABLES[name]
+    (tmp_path / "train.csv").write_bytes(data)
+    source = SourceFile("train.csv", f"{tmp_path}/train.csv", "1", len(data))
+    if told is None:
+        assert read_annotations(source).table.num_rows == data.count(b"abc")
+        return
+    with pytest.raises(Problem, match=told) as refused:
+        read_annotations(source)
+    assert len(str(refused.value)) < 2_000
+    assert "\n" not in str(refused.value)
+
+
+def test_a_parquet_manifest_that_unfolds_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """P9: without the sum in tasks.foreign_table a table of some kB takes all memory."""
+    monkeypatch.setattr(foreign_table, "MAX_BYTES", 64 << 20)
+    value = pa.DictionaryArray.from_arrays(pa.array([0] * 3_000, pa.int32()), pa.array(["u" * (1 << 15)]))
+    pq.write_table(pa.table({"uri": value}).cast(pa.schema([("uri", pa.string())])), tmp_path / "list.parquet", compression="zstd")
+    assert (tmp_path / "list.parquet").stat().st_size < 1 << 20
+    with pytest.raises(Problem, match="bytes when unpacked"):
+        columns_of(f"{tmp_path}/list.parquet")
+
+
+def test_a_password_in_the_configuration_is_refused_and_not_repeated(tmp_path: Path) -> None:
+    """P12: as tests.infra.test_settings, by the program itself."""
+    arguments = ["--source.kind", "files", "--source.uri", "s3://AKIA:hunter2@bucket/x", "--output", "https://me:hunter2@host/out"]
+    code, out, err = vidmill("plan", *arguments, cwd=tmp_path)
+    assert (code, out) == (2, "")
+    assert "--source.uri" in err
+    assert "--output" in err
+    assert "hunter2" not in err
