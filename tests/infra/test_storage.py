@@ -254,6 +254,7 @@ def test_folders_in_a_circle_are_walked_once(tmp_path: Path) -> None:
     assert names(str(tmp_path), str(tmp_path)) == ["a/x", "b/x"]
 
 
+@pytest.mark.usefixtures("alarm")
 def test_what_is_no_file_is_neither_listed_nor_opened(tmp_path: Path) -> None:
     """P6: a pipe waits for a writer who never comes; one that took a file's place since it was listed is found when it is open."""
     os.mkfifo(tmp_path / "pipe")
