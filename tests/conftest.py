@@ -18,7 +18,7 @@ from infra.cluster import ray_session
 from infra.settings import ClusterConfig
 
 START_S = 60
-PATIENCE_S = 120  # what hangs, hangs for ever
+PATIENCE_S = 60  # what hangs, hangs for ever
 
 
 def pytest_configure() -> None:

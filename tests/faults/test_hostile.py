@@ -1,5 +1,6 @@
 """Hostile input: every item ends as a failure with a reason, or as one line of refusal; no canary is touched."""
 
+import hashlib
 import io
 import json
 import os
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import av
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -18,11 +20,13 @@ import torch
 from rich.console import Console
 
 from flows.console import print_failures
+from infra import storage
 from infra.problem import Problem
 from infra.settings import RunConfig
 from models.weights import load_state
 from tasks import foreign_table
 from tasks.encoded import Parcel
+from tasks.feature import model_specs
 from tasks.labels import read_annotations
 from tasks.manifest import columns_of
 from tasks.plan import plan_run
@@ -53,6 +57,16 @@ def bird(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Canary]:
         yield found
 
 
+class Egg:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return os.system, (f"touch {self.path}",)
+
+
 def outcome(output: object) -> tuple[set[str], dict[str, list[str]]]:
     """Clips with a row in every table, and the kinds of failure by member."""
     rows = {folder: set(table(output, folder)["clip_id"].to_pylist()) for folder in ("clips", "embeddings")}
@@ -66,8 +80,6 @@ def outcome(output: object) -> tuple[set[str], dict[str, list[str]]]:
 
 def test_a_canary_sees_who_touches_it(bird: Canary, tmp_path: Path) -> None:
     """Of the tests: without this a blind canary would prove nothing."""
-    import av
-
     assert bird.touched() == []
     (tmp_path / "list.txt").write_text(f"ffconcat version 1.0\nfile '{bird.path}'\n")
     with av.open(str(tmp_path / "list.txt"), options={"safe": "0"}) as container:
@@ -76,6 +88,8 @@ def test_a_canary_sees_who_touches_it(bird: Canary, tmp_path: Path) -> None:
     with av.open(bird.url) as container:
         assert container.streams.video
     assert bird.touched()[0].startswith("GET /canary.mp4")
+    pickle.loads(pickle.dumps(Egg(tmp_path / "hatched")))
+    assert (tmp_path / "hatched").exists()
 
 
 def test_playlists_and_lying_headers_named_mp4(bird: Canary, tmp_path: Path) -> None:
@@ -269,8 +283,6 @@ def test_a_manifest_reaches_no_file_and_no_server_it_may_not(bird: Canary, tmp_p
 
 def test_an_allowed_prefix_of_s3_is_the_only_one(bucket: str, tmp_path: Path) -> None:
     """P12: without `allow` in tasks.roots a manifest makes vidmill read whatever its credentials may."""
-    from infra import storage
-
     for key in ("videos/a.mp4", "private/b.mp4", "videos-too/c.mp4", "videos/../private/d.mp4"):
         storage.write_bytes(f"s3://{bucket}/{key}", clip(1))
     listed = ["a.mp4", f"s3://{bucket}/private/b.mp4", f"s3://{bucket}/videos-too/c.mp4", f"s3://{bucket}/videos/../private/d.mp4", "/etc/passwd"]
@@ -287,16 +299,6 @@ def test_an_allowed_prefix_of_s3_is_the_only_one(bucket: str, tmp_path: Path) ->
     assert failures["/etc/passwd"] == ["BAD_RECORD"]
 
 
-class Egg:
-    """Writes a file when it is unpickled."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Any, tuple[str, str]]:
-        return os.system, (f"touch {self.path}",)[:1]  # type: ignore[return-value]
-
-
 @pytest.mark.parametrize("form", ["zip", "legacy", "bare pickle"])
 def test_pickled_weights_are_never_unpickled(tmp_path: Path, form: str) -> None:
     """P12: without `weights_only=True` in models.weights the weights of a model run a command."""
@@ -308,8 +310,6 @@ def test_pickled_weights_are_never_unpickled(tmp_path: Path, form: str) -> None:
     with pytest.raises(Problem, match="refused, not plain tensors"):
         load_state(path)
     corpus = write_tar(tmp_path / "part_0.tar", {f"{name_of(1)}.mp4": clip(1)})
-    import hashlib
-
     own = entry(tmp_path, weights=f"file:{path}", sha256=hashlib.sha256(path.read_bytes()).hexdigest())
     config = config_for({"kind": "kinetics", "uri": str(corpus)}, tmp_path / "out", embed=["grey"], models=[own])
     found = _fatal(config)
@@ -319,8 +319,6 @@ def test_pickled_weights_are_never_unpickled(tmp_path: Path, form: str) -> None:
 
 
 def _fatal(config: RunConfig) -> str:
-    from tasks.feature import model_specs
-
     plan = plan_run(config)
     outcome_of = ClipWorker(config, model_specs(config), "run")(Parcel(plan.work[0].shard.name, plan.work[0].features))
     assert outcome_of.fatal
