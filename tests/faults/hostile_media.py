@@ -282,6 +282,19 @@ def _counts() -> Iterator[tuple[str, bytes, frozenset[str]]]:
     yield "nested_ebml", mkv[: mkv.index(b"\x16\x54\xae\x6b")] + b"\x16\x54\xae\x6b\x01\xff\xff\xff\xff\xff\xff\xff" * 5_000, LIE
 
 
+def endless() -> bytes:
+    """A transport stream of 50 kB that holds libav for minutes inside one call, where no deadline is looked at: only a process can be ended.
+
+    Its program tables name 20,000 programs; the time grows with the cube of their number (2,000: 0.1 s; 5,000: 1 s; 10,000: 14 s).
+    """
+    return _programs(encode(_pictures(), Recipe("mpegts")), 20_000)
+
+
+def greedy() -> bytes:
+    """An mp4 of 16 kB whose index libav unfolds to 1.9 GB before anybody can count it; only a process's own limit stops it earlier."""
+    return _many_samples(clip(0), 80_000_000)
+
+
 def _many_samples(video: bytes, count: int) -> bytes:
     """One chunk with all samples, each of one byte."""
     video = replaced(video, b"stsz", lambda old: struct.pack(">III", 0, 1, count))
