@@ -1,4 +1,5 @@
 """Canaries: a real video on disk and one behind a real HTTP server; whoever opens either is seen by the kernel and by the server.
+And an egg that hatches in whoever unpickles it.
 
 Knows Linux's inotify and HTTP; knows nothing of what might open them.
 """
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 IN_ACCESS, IN_OPEN = 0x1, 0x20
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -30,6 +32,16 @@ class Canary:
         found = [*self.requests, *(f"opened {self.path.name}" for watch in self.watches if _events(watch))]
         self.requests.clear()
         return found
+
+
+class Egg:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return os.system, (f"touch {self.path}",)
 
 
 @contextmanager

@@ -291,7 +291,7 @@ def endless() -> bytes:
 
 
 def greedy() -> bytes:
-    """An mp4 of 16 kB whose index libav unfolds to 1.9 GB before anybody can count it; only a process's own limit stops it earlier."""
+    """An mp4 of 16 kB whose index libav unfolds to some GB before anybody can count it; only a process's own limit stops it earlier."""
     return _many_samples(clip(0), 80_000_000)
 
 
