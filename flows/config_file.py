@@ -73,7 +73,7 @@ class Document:
     def line(self, mark: Mark, text: str) -> str:
         """`FILE:LINE:COLUMN: text`, the line itself, and a caret under the place."""
         number, column = mark
-        source = self.lines[number] if number < len(self.lines) else ""
+        source = _masked(self.lines[number]) if number < len(self.lines) else ""
         start = max(0, column - SNIPPET_COLUMNS // 2) if len(source) > SNIPPET_COLUMNS else 0
         shown = "".join(char if char.isprintable() else " " for char in source[start : start + SNIPPET_COLUMNS])
         gutter = f"{number + 1:>4}"
@@ -127,6 +127,11 @@ def read(path: Path) -> Document:
     if not isinstance(tree, CommentedMap):
         raise Problem(document.line((0, 0), f"must be fields such as `output: FOLDER`; got {_told(tree)}"))
     return Document(document.name, document.lines, tree)
+
+
+def _masked(text: str) -> str:
+    """The text with what may be a password in an address blotted out, as long as before."""
+    return re.sub(r"(?<=://)\S+(?=@)", lambda found: "*" * len(found[0]), text)
 
 
 def flag(dotted: str) -> str:
@@ -321,7 +326,7 @@ def _told(value: Any) -> str:
         case bool():
             return str(value).lower()
         case str() | int() | float():
-            text = str(value)
+            text = _masked(str(value))
             short = text if len(text) <= 60 else text[:57] + "..."
             return repr(short) if isinstance(value, str) else short
         case dict():

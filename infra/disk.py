@@ -9,6 +9,7 @@ import hashlib
 import io
 import os
 import shutil
+import stat as modes
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -37,6 +38,8 @@ _CAUSES = {
     errno.ENOTDIR: Cause.NOT_FOLDER,
     errno.EEXIST: Cause.NOT_FOLDER,
     errno.ENAMETOOLONG: Cause.BAD_URI,
+    errno.ELOOP: Cause.BAD_URI,
+    errno.ENXIO: Cause.NOT_FILE,  # open() says so of a socket
 }
 
 
@@ -63,14 +66,20 @@ def normal(uri: str) -> str:
 
 
 def stat(path: str) -> ObjectInfo | None:
-    """Size and etag of a file; None where there is no file."""
+    """Size and etag of a file; None where there is no file. Raises NOT_FILE for what is no regular file."""
     try:
         with _told(path):
-            return _info(path, os.stat(path)) if not os.path.isdir(path) else None
+            found = os.stat(path)
+            return None if modes.S_ISDIR(found.st_mode) else _info(path, _regular(path, found))
     except StorageError as error:
         if error.cause in (Cause.NOT_FOUND, Cause.NOT_FOLDER):
             return None
         raise
+
+
+def real(path: str) -> str:
+    """Where a path leads once every symbolic link in it is followed."""
+    return os.path.realpath(path)
 
 
 def is_folder(path: str) -> bool:
@@ -79,25 +88,37 @@ def is_folder(path: str) -> bool:
 
 
 def scan(folder: str, parts: Sequence[str]) -> Iterator[ObjectInfo]:
-    """Files below a folder that match; nothing where there is no folder."""
+    """Regular files below a folder that match, links followed; nothing where there is no folder."""
     if os.path.isdir(folder):
         yield from _walk(folder, (), parts, ())
 
 
 def _walk(folder: str, names: tuple[str, ...], parts: Sequence[str], above: tuple[str, ...]) -> Iterator[ObjectInfo]:
-    real = os.path.realpath(folder)
-    if real in above:
+    real_folder = real(folder)
+    if real_folder in above:
         return  # a symbolic link to a folder we are in
     with _told(folder), os.scandir(folder) as entries:
         listed = sorted((entry for entry in entries if not entry.name.endswith(PRIVATE_SUFFIXES)), key=lambda entry: entry.name)
     for entry in listed:
         below = (*names, entry.name)
-        if entry.is_dir():
+        if (found := _found(entry)) is None:
+            continue
+        if modes.S_ISDIR(found.st_mode):
             if leads_to(below, parts):
-                yield from _walk(entry.path, below, parts, (*above, real))
-        elif matches(below, parts):
-            with suppress(FileNotFoundError):  # deleted meanwhile, or a link to nowhere
-                yield _info(entry.path, entry.stat())
+                yield from _walk(entry.path, below, parts, (*above, real_folder))
+        elif modes.S_ISREG(found.st_mode) and matches(below, parts):
+            yield _info(entry.path, found)
+
+
+def _found(entry: os.DirEntry[str]) -> os.stat_result | None:
+    """None for what was deleted meanwhile, and for a link to nowhere or to itself."""
+    try:
+        return entry.stat()
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ELOOP, errno.ENOTDIR):
+            return None
+        with _told(entry.path):
+            raise
 
 
 def open_stream(found: ObjectInfo) -> BinaryIO:
@@ -108,7 +129,26 @@ def open_stream(found: ObjectInfo) -> BinaryIO:
 def open_seekable(found: ObjectInfo) -> BinaryIO:
     """Open for reading anywhere."""
     with _told(found.uri):
-        return io.BufferedReader(_File(found.uri, "rb"), BUFFER_BYTES)
+        return io.BufferedReader(_File(found.uri, "rb", opener=_open_regular), BUFFER_BYTES)
+
+
+def _open_regular(path: str, flags: int) -> int:
+    """Open a regular file; a pipe would wait for its writer for ever, a device may do anything."""
+    handle = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
+    try:
+        _regular(path, os.fstat(handle))
+    except BaseException:
+        os.close(handle)
+        raise
+    return handle
+
+
+def _regular(path: str, found: os.stat_result) -> os.stat_result:
+    if modes.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    if not modes.S_ISREG(found.st_mode):
+        raise StorageError(path, Cause.NOT_FILE)
+    return found
 
 
 def publish(path: str, write: Write) -> None:
@@ -122,7 +162,7 @@ def publish(path: str, write: Write) -> None:
 
 def read_versioned(path: str) -> Versioned:
     """Content, digest and age of a small file."""
-    with _told(path), open(path, "rb") as file:
+    with _told(path), open(path, "rb", opener=_open_regular) as file:
         data = file.read()
         age_s = time.time() - os.fstat(file.fileno()).st_mtime
     return Versioned(data, _digest(data), max(0.0, age_s))

@@ -3,6 +3,7 @@
 Knows the names, defaults and limits of every setting and nothing of where they come from.
 """
 
+import re
 from enum import StrEnum
 from typing import Annotated, Any, Self
 
@@ -17,21 +18,18 @@ def _no_truth(value: Any) -> Any:
     return value
 
 
-Real = Annotated[float, BeforeValidator(_no_truth)]
-Whole = Annotated[int, BeforeValidator(_no_truth)]
-
-
 def _no_credentials(address: str) -> str:
     """Addresses are shown, logged, recorded and handed to Prefect; what is secret has no place in them."""
-    scheme, _, rest = address.rpartition("://")
-    head = rest.partition("/")[0]
-    if scheme and ("@" in head or (scheme == "s3" and ":" in head and not head.startswith("arn:"))):
+    scheme, _, rest = address.partition("://")
+    if "@" in rest.partition("/")[0] or (scheme == "s3" and re.match(r"(?!arn:)[^/]*:", rest)):
         fix = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or write a credentials file"
-        raise ValueError(f"an address with a user or password in it is refused; leave them out and {fix}")
+        raise ValueError(f"an address with credentials in it, user or password, is refused; leave them out and {fix}")
     return address
 
 
 Address = Annotated[str, AfterValidator(_no_credentials)]
+Real = Annotated[float, BeforeValidator(_no_truth)]
+Whole = Annotated[int, BeforeValidator(_no_truth)]
 PositiveReal = Annotated[Real, Field(gt=0)]
 PositiveWhole = Annotated[Whole, Field(gt=0)]
 
@@ -60,6 +58,11 @@ class SourceConfig(Settings):
     replacements: Address | None = Field(None, description="kinetics: archive whose members replace those of the same name")
     recursive: bool = Field(True, description="files: look into sub-folders")
     shard_files: PositiveWhole = Field(64, description="files, manifest: how many videos form one shard")
+    allow: Annotated[list[str], AfterValidator(lambda roots: [_no_credentials(root) for root in roots])] = Field(
+        [],
+        description="files, manifest: folders or s3:// prefixes that videos must lie in, links followed; none allows a manifest "
+        "any s3:// address and this machine's files in its own folder",
+    )
 
 
 class DecodeConfig(Settings):
@@ -86,7 +89,7 @@ class LimitsConfig(Settings):
 class ClusterConfig(Settings):
     """Where the work runs."""
 
-    address: str | None = Field(None, description="Ray cluster to join (ray://host:10001 or auto); none starts one here")
+    address: Address | None = Field(None, description="Ray cluster to join (ray://host:10001 or auto); none starts one here")
     cpus: PositiveWhole | None = Field(None, description="CPU cores to use of this machine; all by default")
     gpus: Annotated[Whole, Field(ge=0)] | None = Field(None, description="GPUs to use; all by default, 0 for none")
     insecure: bool = Field(False, description="join a Ray cluster on another machine though token authentication is off (RAY_AUTH_MODE)")

@@ -20,8 +20,8 @@ from infra.store import Cause, NotFound, ObjectInfo, StorageError, Store, Versio
 __all__ = [
     "Cause", "NotFound", "ObjectInfo", "StorageError", "Versioned",
     "always_conditional", "create_exclusive", "delete", "delete_if", "delete_tree", "exists", "list_names", "list_objects", "normal",
-    "open_seekable", "open_stream", "publish", "publish_file", "read_bytes", "read_versioned", "relative", "replace_if", "root_of", "stat",
-    "sweep", "write_bytes",
+    "open_seekable", "open_stream", "publish", "publish_file", "read_bytes", "read_versioned", "real", "relative", "replace_if", "root_of",
+    "stat", "sweep", "write_bytes",
 ]  # fmt: skip
 
 COPY_BYTES = 1 << 20
@@ -76,6 +76,12 @@ def relative(uri: str, root: str) -> str:
 def normal(uri: str) -> str:
     """The one way to write an address: an absolute path, or s3://bucket/key without a slash at its end."""
     return _store(uri).normal(uri)
+
+
+def real(uri: str) -> str:
+    """Where an address leads: on disk every symbolic link is followed, elsewhere there are none."""
+    address = normal(uri)
+    return disk.real(address) if _store(address) is disk else address
 
 
 def stat(uri: str) -> ObjectInfo | None:

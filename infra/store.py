@@ -48,6 +48,7 @@ class Cause(StrEnum):
     DISK_FULL = "no space left"
     IS_FOLDER = "is a folder"
     NOT_FOLDER = "a part of the path is a file"
+    NOT_FILE = "is a pipe, a device or a socket"
     CHANGED = "changed meanwhile"
     BAD_URI = "not an address that can be used"
     NOT_OFFERED = "the store does not offer this"
@@ -68,6 +69,7 @@ FIXES = {
     Cause.DISK_FULL: "free some space or name another folder, then run the same command again",
     Cause.IS_FOLDER: "name a file",
     Cause.NOT_FOLDER: "name a folder, or move the file away",
+    Cause.NOT_FILE: "name a regular file",
     Cause.CHANGED: "run the same command again once nobody writes to it",
     Cause.BAD_URI: "name a path, file:///path or s3://bucket/key",
     Cause.NOT_OFFERED: "name another store, or another output",

@@ -19,11 +19,12 @@ from typing import BinaryIO, cast
 
 import numpy as np
 from av.buffer import Buffer
+from av.error import FFmpegError
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 
 from infra.settings import LimitsConfig
-from tasks.clip import ClipInfo, Frame, Window, too_large
+from tasks.clip import ClipError, ClipInfo, FailureKind, Frame, Window, too_large
 from tasks.container import Video, VideoPacket, open_video
 from tasks.extent import all_timed, check_whole, count_frames, count_indexed, end_pts, is_shown, known_end, lead_in, shown_pts, tail
 from tasks.random_access import single_layer
@@ -211,7 +212,9 @@ def _convert(video: Video, pictures: Iterator[TimedPicture], ticks: Ticks, span:
             tick = ticks.after(pts)
             yield frame
         if tick >= span.end:
-            return
+            break
+    if not count:
+        raise ClipError(FailureKind.CORRUPT, "no frame lies where the file says it does; fetch the file again")
 
 
 def _upright(picture: VideoFrame, converter: VideoReformatter) -> np.ndarray:
@@ -219,7 +222,11 @@ def _upright(picture: VideoFrame, converter: VideoReformatter) -> np.ndarray:
 
     The matrix [[a, b], [c, d]] maps a stored (x, y) to a shown (a x + c y, b x + d y), in units of 1/65536 (libavutil/display.h).
     """
-    rgb = converter.reformat(picture, format="rgb24", threads=1).to_ndarray()
+    try:
+        rgb = converter.reformat(picture, format="rgb24", threads=1).to_ndarray()
+    except (FFmpegError, ValueError) as error:  # colours that the file names and libswscale does not know
+        message = f"its pictures, {picture.format.name}, cannot be turned into RGB; convert it, for example to H.264 in yuv420p"
+        raise ClipError(FailureKind.UNSUPPORTED, message) from error
     matrix = cast(Buffer | None, picture.side_data.get("DISPLAYMATRIX"))  # PyAV types its side data as object
     if matrix is None:
         return rgb
@@ -265,6 +272,8 @@ def _check_count(video: Video, count: int) -> None:
 
 
 def _info(video: Video, picture: VideoFrame, *, units: int, frames: int | None) -> ClipInfo:
+    if units <= 0:
+        raise ClipError(FailureKind.CORRUPT, "it ends before it begins; fetch the file again")
     duration_s = float(units * video.time_base)
     if duration_s > video.limits.max_duration_s:
         raise too_large(f"{duration_s:,.1f} s long", "max_duration_s", video.limits.max_duration_s)

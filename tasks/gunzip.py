@@ -15,6 +15,9 @@ from tasks.clip import FailureKind
 READ_BYTES = 1 << 18
 INFLATED_BYTES = 1 << 18  # most that one call gives, whatever the ratio
 MAX_NAME_BYTES = 1 << 16
+MAX_RATIO = 200  # zeros deflate to a 1,032nd, text to a tenth, videos not at all
+SPARE_BYTES = 64 << 20  # of zeros that any archive may have, as padding
+SPARE_MEMBERS = 10_000  # gzip members of whatever size; more must have 1 KiB each, bgzip's have 64
 
 _BAD_DEFLATE = cast(type[Exception], igzip_lib.IsalError)  # its stub declares an instance
 _CRC, _EXTRA, _NAME, _COMMENT = 2, 4, 8, 16
@@ -79,14 +82,29 @@ def pieces_of(stream: BinaryIO) -> Iterator[bytes]:
     return iter(lambda: stream.read(READ_BYTES), b"")
 
 
-def inflate(raw: Pieces) -> Iterator[bytes]:
+def inflate(raw: Pieces, *, spare_bytes: int = 0) -> Iterator[bytes]:
     """Contents of one gzip member after another.
 
+    Args:
+        raw: the file.
+        spare_bytes: how much may come out beyond MAX_RATIO times what went in, at least SPARE_BYTES; a bomb ends there.
+
     Raises:
-        Damage: TRUNCATED, the end comes early; CORRUPT, bad data, a wrong checksum, or something else behind. After all bytes before it.
+        Damage: TRUNCATED, the end comes early; CORRUPT, bad data, a wrong checksum, or something else behind; TOO_LARGE, a bomb.
+            After all bytes before it.
     """
+    inflated, spare_bytes = 0, max(spare_bytes, SPARE_BYTES)
+    for piece in _inflate_members(raw):
+        inflated += len(piece)
+        if inflated > spare_bytes + MAX_RATIO * raw.offset:
+            raise Damage(FailureKind.TOO_LARGE, f"a bomb: {raw.offset:,} bytes inflate to over {MAX_RATIO} times as many (repack it without gzip),")
+        yield piece
+
+
+def _inflate_members(raw: Pieces) -> Iterator[bytes]:
     _read_header(raw)
     yield from _inflate_member(raw)
+    count = 1
     while magic := raw.take(2):
         if not any(magic):
             _only_zeros(raw)
@@ -94,6 +112,9 @@ def inflate(raw: Pieces) -> Iterator[bytes]:
         if magic != b"\x1f\x8b":
             raise Damage(FailureKind.CORRUPT, f"other data after the gzip stream, {raw.offset - len(magic):,} bytes into the file,")
         raw.give_back(magic)
+        count += 1
+        if count > SPARE_MEMBERS + raw.offset // 1024:
+            raise Damage(FailureKind.TOO_LARGE, f"{count:,} gzip streams in {raw.offset:,} bytes (repack it as one),")
         _read_header(raw)
         yield from _inflate_member(raw)
 

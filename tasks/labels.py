@@ -12,10 +12,9 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as csv
 
-from infra import storage
 from infra.problem import Problem
+from tasks import foreign_table
 from tasks.schema import CLIPS
 from tasks.source import Corpus, Shard, SourceFile, digest_of
 
@@ -63,7 +62,7 @@ def read_annotations(source: SourceFile | None) -> Labels:
     table = _read_csv(source.uri)
     missing = [name for name in ID_COLUMNS if name not in table.column_names]
     if missing:
-        raise Problem(f"source.annotations {source.uri}: column {missing[0]} is missing; its columns are {', '.join(table.column_names)}")
+        raise Problem(f"source.annotations {source.uri}: column {missing[0]} is missing; its columns are {foreign_table.names_of(table)}")
     starts, ends = (_padded(table[name], f"source.annotations {source.uri}: {name}") for name in ID_COLUMNS[1:])
     clip_ids = pc.binary_join_element_wise(table["youtube_id"], starts, ends, "_")
     found = pa.table({"clip_id": clip_ids, "label": _column(table, "label"), "split": _column(table, "split")})
@@ -75,20 +74,18 @@ def _padded(times: pa.ChunkedArray, where: str) -> pa.ChunkedArray:
     """Seconds as a Kinetics name has them: six digits."""
     try:
         seconds = pc.cast(pc.cast(times, pa.float64()), pa.int64())
-    except pa.ArrowInvalid as error:
-        raise Problem(f"{where} is not whole seconds ({error}); correct the table") from error
+    except pa.ArrowException as error:
+        raise Problem(f"{where} is not whole seconds ({' '.join(str(error).split())}); correct the table") from error
     if seconds.null_count:
         raise Problem(f"{where} is empty in {seconds.null_count} rows; fill them or take the rows out")
     return pc.utf8_lpad(seconds.cast(pa.string()), 6, "0")
 
 
 def _read_csv(uri: str) -> pa.Table:
-    kinds = {name: pa.string() for name in ("label", "youtube_id", "split")}
     try:
-        options = csv.ConvertOptions(column_types=kinds, strings_can_be_null=False)
-        return csv.read_csv(pa.BufferReader(storage.read_bytes(uri)), convert_options=options)
-    except pa.ArrowInvalid as error:
-        raise Problem(f"source.annotations {uri}: not a CSV table ({error}); it needs label,youtube_id,time_start,time_end,split") from error
+        return foreign_table.read_csv(uri, text=("label", "youtube_id", "split"))
+    except foreign_table.BadTable as reason:
+        raise Problem(f"source.annotations {uri}: not a CSV table ({reason}); it needs label,youtube_id,time_start,time_end,split") from reason
 
 
 def _column(table: pa.Table, name: str) -> pa.ChunkedArray | pa.Array:

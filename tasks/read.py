@@ -23,6 +23,8 @@ from tasks.shardwork import SOURCE_STAGES, ShardWork, attempt_of, held_etags, ke
 from tasks.source import LOOSE, SourceFile, is_video
 from tasks.tar import BadMember, Member, members
 
+MAX_LABEL_BYTES = 1 << 12  # of a .cls, which holds a number or a name
+MAX_TIME_DIGITS = 9  # Kinetics writes six; more are no seconds of any video
 SHORTEST_TAIL_S = 0.1  # of a video whose frame rate is unknown; a window needs room for a frame
 
 
@@ -76,21 +78,20 @@ class ShardReader:
 
     def _webdataset(self, file: SourceFile, items: Iterator[Member | BadMember]) -> Iterator[EncodedClip]:
         for key, sample in groupby(items, key=lambda item: sample_key(item.name)):
-            label, videos = None, []
+            label: str | None = None
+            videos: list[EncodedClip] = []
             for item in sample:
                 if isinstance(item, BadMember):
                     yield _bad(file, item)
-                elif item.name.endswith(".cls"):
+                elif not item.name.endswith(".cls"):
+                    clip = _sample_clip(file, key, item)
+                    videos.append(replace(clip, data=None) if videos else clip)  # one is held: the others will be told as its copies
+                elif item.size_bytes <= MAX_LABEL_BYTES:
                     label = item.data.decode("utf-8", "replace").strip()
                 else:
-                    videos.append(item)
-            for video in videos:
-                uri = _member_uri(file, video.name)
-                if key.endswith("/") or not key:
-                    error = ClipError(FailureKind.BAD_NAME, "has no key before its first dot; rename or remove it")
-                    yield failed_clip(error, uri=uri, etag=video.digest, size_bytes=video.size_bytes)
-                else:
-                    yield EncodedClip(key, key, uri, video.digest, video.size_bytes, 0.0, None, data=video.data, label=label)
+                    error = ClipError(FailureKind.BAD_RECORD, f"a label of {item.size_bytes:,} bytes (at most {MAX_LABEL_BYTES:,}); correct it")
+                    yield failed_clip(error, uri=_member_uri(file, item.name), etag=item.digest, size_bytes=item.size_bytes)
+            yield from (replace(clip, label=label) for clip in videos)
 
     def _loose(self) -> Iterator[EncodedClip]:
         listed = _listed(self.config.output, self.work) if self.work.listed else {}
@@ -101,6 +102,8 @@ class ShardReader:
 
     def _windows(self, file: SourceFile, decoder: Decoder) -> Iterator[EncodedClip]:
         try:
+            if file.refused:
+                raise ClipError(*file.refused)
             if not file.etag:
                 raise ClipError(FailureKind.MISSING, "the manifest names it and it is not there; correct the uri or bring the file")
             with storage.open_seekable(ObjectInfo(file.uri, file.size_bytes, file.etag)) as video:
@@ -116,7 +119,12 @@ def as_clip_error(error: ClipError | StorageError) -> ClipError:
     """What one video's storage error means for its clips; raises it again where the whole store is in trouble."""
     if isinstance(error, ClipError):
         return error
-    kinds = {Cause.NOT_FOUND: FailureKind.MISSING, Cause.DENIED: FailureKind.STORAGE, Cause.BAD_URI: FailureKind.STORAGE}
+    kinds = {
+        Cause.NOT_FOUND: FailureKind.MISSING,
+        Cause.NOT_FILE: FailureKind.UNSUPPORTED,
+        Cause.DENIED: FailureKind.STORAGE,
+        Cause.BAD_URI: FailureKind.STORAGE,
+    }
     if error.cause not in kinds:
         raise error
     return ClipError(kinds[error.cause], str(error))
@@ -141,6 +149,14 @@ def sample_key(name: str) -> str:
     return f"{folder}{slash}{base.partition('.')[0]}"
 
 
+def _sample_clip(file: SourceFile, key: str, video: Member) -> EncodedClip:
+    uri = _member_uri(file, video.name)
+    if key.endswith("/") or not key:
+        error = ClipError(FailureKind.BAD_NAME, "has no key before its first dot; rename or remove it")
+        return failed_clip(error, uri=uri, etag=video.digest, size_bytes=video.size_bytes)
+    return EncodedClip(key, key, uri, video.digest, video.size_bytes, 0.0, None, data=video.data)
+
+
 def _kinetics_clip(file: SourceFile, member: Member) -> EncodedClip:
     uri, clip_id = _member_uri(file, member.name), _clip_name(member.name)
     if clip_id is None:
@@ -154,7 +170,7 @@ def _clip_name(name: str) -> str | None:
     """The clip_id in a Kinetics member's name; the video's id may hold `_` and begin with `-`."""
     path = PurePosixPath(name)
     video_id, *times = path.stem.rsplit("_", 2)
-    fits = len(times) == 2 and video_id and all(time.isascii() and time.isdigit() for time in times)
+    fits = len(times) == 2 and video_id and all(time.isascii() and time.isdigit() and len(time) <= MAX_TIME_DIGITS for time in times)
     return path.stem if fits and not path.name.startswith("._") else None
 
 

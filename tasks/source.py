@@ -16,6 +16,9 @@ from infra import storage
 from infra.problem import Problem
 from infra.settings import RunConfig, SourceConfig, SourceKind
 from tasks import manifest
+from tasks.clip import FailureKind
+from tasks.manifest import Refusal
+from tasks.roots import Roots, roots_of
 
 ARCHIVE_SUFFIXES = (".tar.gz", ".tgz", ".tar")
 VIDEO_SUFFIXES = frozenset(
@@ -34,6 +37,7 @@ class SourceFile:
     etag: str  # empty: the manifest names it and it is not there
     size_bytes: int
     columns: tuple[tuple[str, object], ...] = ()  # the manifest's other columns
+    refused: Refusal | None = None  # it is listed and may not be opened
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +121,8 @@ def _archive_shards(source: SourceConfig, replacements: SourceFile | None) -> tu
     if [file.uri for file in files] != [storage.normal(source.uri)]:
         archives = [file for file in files if file.name.endswith(ARCHIVE_SUFFIXES)]
         files = archives if archives else _nothing_fits(source, files, "archive (.tar, .tar.gz, .tgz)")
+    if misnamed := [file for file in files if not _is_text(file.name)]:
+        raise Problem(f"source.uri {source.uri}: the name of {misnamed[0].name!a} is not UTF-8; rename it")
     named = Counter(shard_name(file.name) for file in files)
     for name, times in named.items():
         if times > 1:
@@ -126,11 +132,26 @@ def _archive_shards(source: SourceConfig, replacements: SourceFile | None) -> tu
 
 
 def _loose_files(source: SourceConfig) -> list[SourceFile]:
+    roots = roots_of(source)
     if source.kind is SourceKind.MANIFEST:
-        return [SourceFile(row.name, row.uri, row.etag, row.size_bytes, row.columns) for row in manifest.read(source.uri)]
+        return [SourceFile(row.name, row.uri, row.etag, row.size_bytes, row.columns, row.refused) for row in manifest.read(source.uri, roots)]
     found = _found(source)
-    videos = [file for file in found if is_video(file.name)]
+    videos = [_judged(file, roots) for file in found if is_video(file.name)]
     return videos if videos else _nothing_fits(source, found, "video (.mp4, .mkv, .webm, .mov, .avi, ...)")
+
+
+def _judged(file: SourceFile, roots: Roots) -> SourceFile:
+    """A video with the reason not to open it, if there is one; a name that is no text gets a spelling that is."""
+    if not _is_text(file.uri):
+        name, uri = (part.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace") for part in (file.name, file.uri))
+        return SourceFile(name, uri, file.etag, file.size_bytes, refused=(FailureKind.BAD_NAME, "its name is not UTF-8; rename it"))
+    reason = roots.refusal(file.uri)
+    return replace(file, refused=(FailureKind.BAD_RECORD, reason)) if reason else file
+
+
+def _is_text(name: str) -> bool:
+    """Disks hold names of any bytes; Python gives those that are no UTF-8 as lone surrogates, which no table can hold."""
+    return not any("\ud800" <= char <= "\udfff" for char in name)
 
 
 def _found(source: SourceConfig) -> list[SourceFile]:

@@ -21,6 +21,10 @@ from tasks.gunzip import Damage, Pieces, inflate, pieces_of
 BLOCK = 512
 MAX_EXTENSION_BYTES = 1 << 20
 MAX_PADDING_BYTES = 64 << 20  # zeros after the last member: far more than any blocking factor gives
+MAX_EXTENSIONS = 16  # headers that extend one member: PAX or GNU writes two
+MAX_PAX_RECORDS = 10_000  # in one header; a handful is usual
+MAX_NAME_BYTES = 4096  # Linux's PATH_MAX
+MAX_MEMBERS = 1_000_000  # each is remembered by its name; a shard of ten thousand is a large one
 
 _REGULAR = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
 _EXTENSIONS = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
@@ -66,6 +70,7 @@ class _Entry:
     type: bytes
     target: str  # of a link
     sparse: bool
+    overlong: bool  # the name, of which the middle was left out
 
 
 @dataclass(slots=True)
@@ -81,7 +86,8 @@ def members(stream: BinaryIO, *, max_bytes: int, wanted: Callable[[str], bool] =
 
     Args:
         stream: read sequentially, never sought.
-        max_bytes: of one member; a larger one is passed over and reported as TOO_LARGE.
+        max_bytes: of one member; a larger one is passed over and reported as TOO_LARGE. A gzip that inflates to more than this beyond 200
+            times its size ends the archive, as do over a million members.
         wanted: by name; content of the others is passed over and they are not reported.
 
     Yields:
@@ -113,8 +119,12 @@ class _Reader:
         return self._archive.offset
 
     def read(self, stream: BinaryIO) -> Iterator[Member | BadMember]:
-        self._archive = _opened(stream)
+        self._archive = _opened(stream, self._max_bytes)
+        count = 0
         while (entry := self._entry()) is not None:
+            count += 1
+            if count > MAX_MEMBERS:
+                raise Damage(FailureKind.TOO_LARGE, f"more than {MAX_MEMBERS:,} members (make several archives of it)")
             self.inside = self.unreported = entry.name
             yield from self._content(entry)
             self.inside = self.unreported = ""
@@ -139,8 +149,11 @@ class _Reader:
 
     def _entry(self) -> _Entry | None:
         """The next member's header with what extensions say of it, or None at the end."""
-        extension, extended = _Extension(), False
+        extension, extended, count = _Extension(), False, 0
         while (header := self._header()) is not None:
+            count += 1
+            if count > MAX_EXTENSIONS + 1:
+                raise Damage(FailureKind.CORRUPT, f"more than {MAX_EXTENSIONS} extension headers for one member")
             if header.type not in _EXTENSIONS:
                 return _entry_of(header, _Extension(self._global.values | extension.values, self._global.sparse or extension.sparse))
             self._extend(header, self._global if header.type == tarfile.XGLTYPE else extension)
@@ -196,13 +209,13 @@ class _Reader:
             raise Damage(FailureKind.TRUNCATED, f"ends {missing:,} bytes early")
 
 
-def _opened(stream: BinaryIO) -> Pieces:
+def _opened(stream: BinaryIO, max_bytes: int) -> Pieces:
     """The archive's bytes, inflated if need be."""
     raw = Pieces(pieces_of(stream))
     magic = raw.take(3)
     raw.give_back(magic)
     if magic.startswith(b"\x1f\x8b"):
-        return Pieces(inflate(raw))
+        return Pieces(inflate(raw, spare_bytes=max_bytes))
     if magic in _OTHER_COMPRESSION:
         raise Damage(FailureKind.UNSUPPORTED, f"{_OTHER_COMPRESSION[magic]}, not tar or tar.gz: repack it")
     return raw
@@ -227,7 +240,9 @@ def _entry_of(header: tarfile.TarInfo, extension: _Extension) -> _Entry:
     if size < 0:
         raise Damage(FailureKind.CORRUPT, f"{name} claims {size} bytes")
     kind = tarfile.DIRTYPE if directory else header.type
-    return _Entry(name, size, kind, header.linkname, extension.sparse or kind == tarfile.GNUTYPE_SPARSE)
+    overlong = len(name.encode()) > MAX_NAME_BYTES
+    shown = f"{name[:80]}...{name[-80:]}" if overlong else name
+    return _Entry(shown, size, kind, header.linkname, extension.sparse or kind == tarfile.GNUTYPE_SPARSE, overlong)
 
 
 def _refusal(entry: _Entry, max_bytes: int) -> BadMember | None:
@@ -243,6 +258,8 @@ def _refusal(entry: _Entry, max_bytes: int) -> BadMember | None:
         return bad(FailureKind.UNSUPPORTED, f"tar type {entry.type!r}, not a file")
     if not entry.name:
         return bad(FailureKind.BAD_NAME, "a file without a name")
+    if entry.overlong:
+        return bad(FailureKind.BAD_NAME, f"a name of more than {MAX_NAME_BYTES:,} bytes; rename it")
     if entry.size_bytes > max_bytes:
         return bad(FailureKind.TOO_LARGE, f"{entry.size_bytes:,} bytes; limits.max_bytes is {max_bytes:,} (raise it with --limits.max-bytes)")
     return None
@@ -250,16 +267,20 @@ def _refusal(entry: _Entry, max_bytes: int) -> BadMember | None:
 
 def _add_pax(data: bytes, extension: _Extension) -> None:
     """Records `<length> <key>=<value>\\n`; only what changes a member's name, size or form is kept."""
-    while data.rstrip(b"\0"):
-        digits, space, _ = data.partition(b" ")
-        length = _size(_text(digits[:20]))
-        key, equals, value = data[len(digits) + 1 : length - 1].partition(b"=")
-        if not space or not equals or not len(digits) < length <= len(data) or data[length - 1 : length] != b"\n":
+    start, end, count = 0, len(data.rstrip(b"\0")), 0
+    while start < end:
+        count += 1
+        if count > MAX_PAX_RECORDS:
+            raise Damage(FailureKind.CORRUPT, f"more than {MAX_PAX_RECORDS:,} records in a PAX header")
+        digits = data[start : start + 20].partition(b" ")[0]
+        stop = start + _size(_text(digits))
+        key, equals, value = data[start + len(digits) + 1 : stop - 1].partition(b"=")
+        if data[start + len(digits) : start + len(digits) + 1] != b" " or not equals or stop > len(data) or data[stop - 1 : stop] != b"\n":
             raise Damage(FailureKind.CORRUPT, "a damaged PAX header")
         if key in (b"path", b"size"):
             extension.values[key.decode()] = _text(value)
         extension.sparse = extension.sparse or key.startswith(b"GNU.sparse.")
-        data = data[length:]
+        start = stop
 
 
 def _size(digits: str) -> int:

@@ -10,6 +10,7 @@ import urllib.request
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
@@ -18,11 +19,26 @@ from infra.settings import ClusterConfig
 
 START_S = 60
 MOTO = {"S3_UPLOAD_PART_MIN_SIZE": str(1 << 16), "MOTO_S3_DEFAULT_KEY_BUFFER_SIZE": str(5 << 20)}  # small parts make quick tests
+PATIENCE_S = 60  # what hangs, hangs for ever
 
 
 def pytest_configure() -> None:
     """A shell starts what it puts in the background with SIGINT ignored, and our children would inherit that."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture
+def alarm() -> Iterator[None]:
+    """A test that waits for what never comes, such as a pipe's writer, fails."""
+
+    def ring(number: int, frame: FrameType | None) -> None:
+        raise TimeoutError(f"nothing came in {PATIENCE_S} s")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.alarm(PATIENCE_S)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture(scope="session")

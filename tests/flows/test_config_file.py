@@ -58,7 +58,7 @@ def test_all_errors_are_told_at_once_in_the_order_of_the_file(tmp_path: Path) ->
     text = "source:\n  kind: kinetic\n  urii: x\noutput: 7\ndecode: {fps: fast, clip_s: -1}\n"
     assert errors(tmp_path, text, limits__max_pixels="many") == [
         "k400.yaml:2:9: source.kind: 'kinetic' is not allowed; one of kinetics, webdataset, files, manifest; did you mean kinetics?",
-        "k400.yaml:3:3: source.urii: is not a field; one of kind, uri, annotations, replacements, recursive, shard_files; did you mean uri?",
+        "k400.yaml:3:3: source.urii: is not a field; one of kind, uri, annotations, replacements, recursive, shard_files, allow; did you mean uri?",
         "k400.yaml:4:9: output: must be text; got 7; put it in quotes",
         "k400.yaml:5:15: decode.fps: must be a number; got 'fast'",
         "k400.yaml:5:29: decode.clip_s: must be above 0; got -1",
@@ -178,3 +178,13 @@ def test_the_command_line_spells_every_field() -> None:
     assert {"name", "source.uri", "limits.max_pixels", "cluster.gpus", "models"} <= set(dotted)
     assert "source" not in dotted
     assert flag("limits.max_pixels") == "--limits.max-pixels"
+
+
+@pytest.mark.parametrize(
+    "line", ["output: s3://AKIA:hunter2@bucket/out", "  uri: s3://me:hun/ter2@host/videos", "outptu: s3://k:hunter2@b/o", "a: [s3://k:hunter2@b/o"]
+)
+def test_a_password_in_an_address_is_not_repeated(tmp_path: Path, line: str) -> None:
+    """P12: the line of the file was shown as it is."""
+    message = told(tmp_path, f"source:\n  kind: files\n{line}\n")
+    assert "ter2" not in message
+    assert "@" in message

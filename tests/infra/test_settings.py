@@ -45,3 +45,37 @@ def test_a_run_that_asks_for_no_model_is_refused() -> None:
     with pytest.raises(ValidationError, match="embed and tag are both empty"):
         RunConfig.model_validate({"source": SOURCE, "output": "o", "embed": []})
     assert RunConfig.model_validate({"source": SOURCE, "output": "o", "embed": [], "tag": ["efficientnet-lite0"]}).embed == []
+
+
+SECRETS = [
+    "s3://AKIA:hunter2@bucket/x",
+    "s3://AKIA:hun/ter2@bucket/x",
+    "https://me:hunter2@host/x",
+    "https://hunter2@host/x",
+    "ray://me:hunter2@host:10001",
+]
+ADDRESSES = ["s3://bucket/a@b/x:y", "https://host:8443/x@y", "s3://arn:aws:s3:eu-west-1:1234:accesspoint/name/x", "/videos/a@b:c", "ray://host:10001"]
+
+
+def with_address(field: str, address: str) -> RunConfig:
+    values: dict[str, Any] = {"source": dict(SOURCE), "output": "o", "models": [dict(MODEL)], "cluster": {}}
+    section, _, name = field.rpartition(".")
+    target = values["models"][0] if section == "models" else values[section] if section else values
+    target[name] = [address] if name == "allow" else address
+    return RunConfig.model_validate(values)
+
+
+@pytest.mark.parametrize(
+    "field", ["source.uri", "source.annotations", "source.replacements", "source.allow", "output", "models.weights", "cluster.address"]
+)
+def test_credentials_in_an_address_are_refused(field: str) -> None:
+    """P12: without `_no_credentials` the configuration reaches Prefect's database and the run's record, password and all."""
+    for address in SECRETS:
+        with pytest.raises(ValidationError) as caught:
+            with_address(field, address)
+        (error,) = caught.value.errors()
+        assert "credentials" in error["msg"]
+        assert "hunter2" not in error["msg"]
+        assert "hun/ter2" not in error["msg"]
+    for address in ADDRESSES:
+        with_address(field, address)

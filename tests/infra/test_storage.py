@@ -254,6 +254,27 @@ def test_folders_in_a_circle_are_walked_once(tmp_path: Path) -> None:
     assert names(str(tmp_path), str(tmp_path)) == ["a/x", "b/x"]
 
 
+@pytest.mark.usefixtures("alarm")
+def test_what_is_no_file_is_neither_listed_nor_opened(tmp_path: Path) -> None:
+    """P6: a pipe waits for a writer who never comes; one that took a file's place since it was listed is found when it is open."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "file").write_bytes(b"x")
+    assert names(str(tmp_path), str(tmp_path)) == ["file"]
+    for name in ("pipe", "zero"):
+        listed = storage.ObjectInfo(f"{tmp_path}/{name}", 1, "etag")
+        calls = [lambda at=listed: storage.open_stream(at), lambda at=listed: storage.open_seekable(at)]
+        calls += [
+            lambda at=listed: storage.read_bytes(at.uri),
+            lambda at=listed: storage.stat(at.uri),
+            lambda at=listed: storage.list_objects(at.uri),
+        ]
+        for call in calls:
+            with pytest.raises(StorageError, match="is a pipe, a device or a socket; name a regular file"):
+                call()
+
+
 @pytest.mark.parametrize(
     "uri", ["s3://AKIA:SECRET@bucket/x", "s3://AKIA:SEC/RET@bucket/x", "https://me:SECRET@host/x", "gs://SECRET/x", "s3:///SECRET"]
 )

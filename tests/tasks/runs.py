@@ -25,7 +25,7 @@ from tests.tasks.networks import entry
 def settings(folder: Path, source: dict[str, Any], **more: Any) -> RunConfig:
     """A run with the small networks into `folder/out`."""
     own = [entry(folder), entry(folder, "Picky")]
-    return config_for(source, folder / "out", **{"embed": ["grey"], "tag": [], "models": own, **more})
+    return config_for(source, more.pop("output", folder / "out"), **{"embed": ["grey"], "tag": [], "models": own, **more})
 
 
 def run(config: RunConfig, *, select: Sequence[str] = ()) -> RunSummary:

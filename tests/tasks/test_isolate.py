@@ -21,6 +21,7 @@ from tasks.clip import ClipError, FailureKind, Window
 from tasks.decode import open_clip, probe
 from tasks.isolate import ATTEMPTS, Decoder
 from tests.corpus import bad_clips, clip
+from tests.faults.hostile_media import endless, greedy
 from tests.media import Recipe, encode, moving_pictures
 from tests.poison.clips import environment, poisoned
 
@@ -94,6 +95,13 @@ def test_a_poisonous_clip_is_one_failure_and_the_next_clip_is_decoded(decoder: D
     kind, attempts, message = ACTS[act]
     assert (told.kind, told.attempts) == (kind, attempts)
     assert message in told.message
+    assert len(decode(decoder, clip(2)).time_s) == 4
+
+
+def test_real_media_that_hold_libav_for_minutes_or_take_gigabytes_are_ended(decoder: Decoder) -> None:
+    """P6, P9: both do it inside one call of libav, where no limit of ours is looked at."""
+    assert failure(decoder, endless()).kind is FailureKind.TIMEOUT
+    assert failure(decoder, greedy()).kind is FailureKind.TOO_LARGE
     assert len(decode(decoder, clip(2)).time_s) == 4
 
 

@@ -7,7 +7,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from infra.problem import Problem
-from tasks.manifest import columns_of, read
+from infra.settings import SourceConfig
+from tasks import manifest as module
+from tasks.manifest import ManifestRow, columns_of
+from tasks.roots import roots_of
+
+
+def read(uri: str, *allow: str) -> list[ManifestRow]:
+    source = SourceConfig.model_validate({"kind": "manifest", "uri": uri, "allow": list(allow)})
+    return module.read(uri, roots_of(source))
 
 
 def manifest(folder: Path, text: str, name: str = "list.csv") -> str:
@@ -21,13 +29,58 @@ def test_uris_are_relative_to_the_manifest_or_absolute_and_may_be_missing(tmp_pa
     near.write_bytes(b"12345")
     far.write_bytes(b"123")
     uri = manifest(tmp_path / "lists", f"uri,price\nvideos/near.mp4,1\n{far},2\n../far2.mp4,3\n")
-    rows = read(uri)
+    rows = read(uri, str(tmp_path))
     assert [(row.name, row.uri, row.size_bytes, dict(row.columns)) for row in rows] == [
         ("videos/near.mp4", str(near), 5, {"price": 1}),
         (str(far), str(far), 3, {"price": 2}),
         (str(tmp_path / "far2.mp4"), str(tmp_path / "far2.mp4"), 0, {"price": 3}),
     ]
     assert [bool(row.etag) for row in rows] == [True, True, False]
+    assert [row.refused for row in rows] == [None] * 3
+
+
+def test_videos_lie_where_they_may(tmp_path: Path) -> None:
+    """P12: without tasks.roots a row names any file of the machine; what it names outside is not even asked for."""
+    own, far = tmp_path / "lists", tmp_path / "far"
+    own.mkdir()
+    far.mkdir()
+    for path in (own / "near.mp4", far / "far.mp4"):
+        path.write_bytes(b"1")
+    (own / "link.mp4").symlink_to(far / "far.mp4")
+    (own / "inner.mp4").symlink_to(own / "near.mp4")
+    listed = ["near.mp4", "inner.mp4", "link.mp4", "../far/far.mp4", str(far / "far.mp4"), f"file://{far}/far.mp4", "../lists/near2.mp4"]
+    uri = manifest(own, "uri\n" + "\n".join(listed))
+    inside = {"near.mp4", "inner.mp4", "near2.mp4"}
+    assert {row.name for row in read(uri) if row.refused is None} == inside
+    refused = {row.name: row for row in read(uri) if row.refused is not None}
+    assert refused.keys() == {"link.mp4", str(far / "far.mp4")}
+    assert {row.etag for row in refused.values()} == {""}
+    (kind, message) = refused["link.mp4"].refused or ("", "")
+    assert kind == "BAD_RECORD"
+    assert message == f"lies outside s3:// and {own}/ (it leads to {far}/far.mp4); move it there, or name its folder in source.allow"
+    fewer = manifest(own, "uri\n" + "\n".join(listed[:4]))
+    assert {row.name for row in read(fewer, str(far)) if row.refused is None} == {"link.mp4", str(far / "far.mp4")}
+    with pytest.raises(Problem, match=r"far.mp4 is listed 2 times"):
+        read(manifest(own, "uri\n../far/far.mp4\n" + str(far / "far.mp4")), "/")
+
+
+def test_a_row_that_is_no_address_stops_no_other(tmp_path: Path) -> None:
+    """P6: without the guard in tasks.manifest.read one bad row ended the whole manifest; no secret is repeated."""
+    (tmp_path / "near.mp4").write_bytes(b"1")
+    bad = ["https://me:hunter2@host/x.mp4", "ftp://host/x.mp4", "s3://key:hunter2@bucket/x.mp4", "file://host/x.mp4", "x" * 300, "s3:///x"]
+    rows = read(manifest(tmp_path, "uri\n" + "\n".join(["near.mp4", *bad, bad[0]])))
+    assert [row.name for row in rows if row.refused is None] == ["near.mp4"]
+    refused = [row for row in rows if row.refused is not None]
+    assert len({row.uri for row in refused}) == len(refused) == len(bad)
+    assert all(row.refused and row.refused[0] == "BAD_RECORD" and row.refused[1].startswith("row ") for row in refused)
+    assert "hunter2" not in str(rows)
+
+
+def test_what_cannot_be_written_later_is_told_before_any_work(tmp_path: Path) -> None:
+    """P6: it ended the run at its first publication, when all was computed."""
+    pq.write_table(pa.table({"uri": ["a.mp4"], "label": [{"x": 1}]}), tmp_path / "list.parquet")
+    with pytest.raises(Problem, match="column 'label' of type struct<x: int64> cannot be carried"):
+        read(f"{tmp_path}/list.parquet")
 
 
 @pytest.mark.parametrize("name", ["list.parquet", "LIST.PARQUET", "list.pq"])
@@ -45,7 +98,7 @@ def test_a_parquet_manifest_keeps_its_types(tmp_path: Path, name: str) -> None:
     ("text", "told"),
     [
         ("url,label\na.mp4,x\n", r"needs one column 'uri' \(its columns: url, label\)"),
-        ("uri,uri\na.mp4,b.mp4\n", "needs one column 'uri'"),
+        ("uri,uri\na.mp4,b.mp4\n", "2 columns are named 'uri'"),
         ("uri,label\n", "lists no video; add rows"),
         ("", "not a CSV or Parquet table"),
         ("uri,label\na.mp4\n", "not a CSV or Parquet table"),

@@ -224,6 +224,7 @@ def test_a_failed_window_is_listed_with_its_video(tmp_path: Path) -> None:
         (NotFound("/v.mp4"), FailureKind.MISSING),
         (StorageError("/v.mp4", Cause.DENIED), FailureKind.STORAGE),
         (StorageError("/v.mp4", Cause.BAD_URI), FailureKind.STORAGE),
+        (StorageError("/v.mp4", Cause.NOT_FILE), FailureKind.UNSUPPORTED),
         (ClipError(FailureKind.EMPTY, "empty"), FailureKind.EMPTY),
     ],
 )
