@@ -2,7 +2,7 @@
 
     job -> bytes on request -> sampled frames, cut to what the models eat
 
-What a clip does to a process it does to this one alone: `tasks.isolate` starts another. Memory beyond `limits.max_memory_bytes` cannot be had here.
+What a clip does to a process it does to this one alone: `tasks.isolate` watches its time and memory, and starts another.
 """
 
 import ctypes
@@ -26,6 +26,7 @@ from tasks.decode import open_clip, probe
 from tasks.wire import Failed, Job, Samples, receive_job, request_bytes, send_answer
 
 ORPHAN_S = 30.0  # after a job's time is over; by then its owner has ended this process, if there is one
+HEADROOM_BYTES = 4 << 30  # libav takes a refusal for damage, so its largest request, 2 GiB, is left to the watch, which sees what is really used
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
@@ -101,12 +102,12 @@ class _Source:
 
 @contextmanager
 def _memory_limited(limits: LimitsConfig) -> Iterator[None]:
-    """Let the process take so much more than it has now; a larger request fails, in C as in Python. Linux only."""
+    """What the owner's watch is too slow for: a request far beyond the limit fails, in C as in Python. Linux only."""
     if sys.platform != "linux":
         yield
         return
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    resource.setrlimit(resource.RLIMIT_DATA, (_data_bytes() + limits.max_memory_bytes, hard))
+    resource.setrlimit(resource.RLIMIT_DATA, (_data_bytes() + limits.max_memory_bytes + HEADROOM_BYTES, hard))
     try:
         yield
     finally:

@@ -4,7 +4,7 @@
                             |
                             died: another one, at most ATTEMPTS times -> CRASH
                             silent for clip_timeout_s: killed         -> TIMEOUT
-                            over max_memory_bytes: says so itself     -> TOO_LARGE
+                            over max_memory_bytes: killed             -> TOO_LARGE
 
 The file stays here: the process asks for its bytes and has neither credentials nor a name to open. Knows processes and nothing of codecs.
 """
@@ -19,16 +19,19 @@ import weakref
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import BinaryIO
 
 from infra.problem import Problem
 from infra.settings import LimitsConfig
 from models.spec import Geometry
-from tasks.clip import ClipError, ClipInfo, FailureKind, Window
+from tasks.clip import ClipError, ClipInfo, FailureKind, Window, out_of_memory
 from tasks.wire import Failed, Job, ReadRequest, Samples, receive, send_job
 
 ATTEMPTS = 3
 START_S = 60.0
+WATCH_S = 0.1  # between two looks at a silent process; it can take some hundred MB in that time
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _STARTER = ThreadPoolExecutor(1, "decoders")  # Linux ends a child that asks for it with the thread that started it, so one that lives on does
 PRIVATE = ("AWS_", "RAY_", "PREFECT_")  # variables that may hold what media must never be near to
 
@@ -132,18 +135,33 @@ class _Process:
         self._connection.recv_bytes()
 
     def _converse(self, job: Job, file: BinaryIO) -> Samples | Failed:
-        left_s = limit_s = job.limits.clip_timeout_s
+        left_s, most_bytes = job.limits.clip_timeout_s, self._resident_bytes() + job.limits.max_memory_bytes
         send_job(self._connection, job)
         while True:
             since_s = time.monotonic()
-            if not self._connection.poll(max(left_s, 0.0)):
-                raise ClipError(FailureKind.TIMEOUT, f"decoding took over {limit_s:g} s (raise it with --limits.clip-timeout-s)")
+            self._watch(job.limits, left_s, most_bytes)
             message = receive(self._connection)
             left_s -= time.monotonic() - since_s
             if not isinstance(message, ReadRequest):
                 return message
             file.seek(message.offset)
             self._connection.send_bytes(file.read(message.size))
+
+    def _watch(self, limits: LimitsConfig, left_s: float, most_bytes: int) -> None:
+        """Wait for a message; raises ClipError when time or memory is used up."""
+        end_s = time.monotonic() + left_s
+        while not self._connection.poll(min(WATCH_S, max(end_s - time.monotonic(), 0.0))):
+            if self._resident_bytes() > most_bytes:
+                raise out_of_memory(limits.max_memory_bytes)
+            if time.monotonic() >= end_s:
+                raise ClipError(FailureKind.TIMEOUT, f"decoding took over {limits.clip_timeout_s:g} s (raise it with --limits.clip-timeout-s)")
+
+    def _resident_bytes(self) -> int:
+        """Memory that the process takes (proc(5): statm, second field, in pages); 0 where the system does not tell."""
+        try:
+            return int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1]) * PAGE_BYTES
+        except OSError:
+            return 0
 
 
 def _start(command: list[str], environment: dict[str, str], descriptor: int) -> "subprocess.Popen[bytes]":

@@ -40,6 +40,14 @@ def eat() -> None:
         eaten.append(bytearray(16 << 20))
 
 
+def eat_in_c() -> None:
+    """As a library that does not look at what malloc returns."""
+    libc = ctypes.CDLL(None)
+    libc.malloc.restype = ctypes.c_void_p
+    while True:
+        libc.memset(ctypes.c_void_p(libc.malloc(ctypes.c_size_t(1 << 20))), 1, ctypes.c_size_t(1 << 20))
+
+
 ACTS = {
     "abort": os.abort,
     "segfault": lambda: ctypes.string_at(0),
@@ -48,6 +56,7 @@ ACTS = {
     "hang": hang,
     "pause": ctypes.CDLL(None).pause,
     "eat": eat,
+    "eat in C": eat_in_c,
 }
 
 if "tasks.decoder" in sys.orig_argv:

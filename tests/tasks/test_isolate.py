@@ -85,6 +85,7 @@ ACTS = {
     "hang": (FailureKind.TIMEOUT, 1, "decoding took over 1 s (raise it with --limits.clip-timeout-s)"),
     "pause": (FailureKind.TIMEOUT, 1, "decoding took over 1 s"),
     "eat": (FailureKind.TOO_LARGE, 1, "limits.max_memory_bytes is 268,435,456 (raise it with --limits.max-memory-bytes)"),
+    "eat in C": (FailureKind.TOO_LARGE, 1, "limits.max_memory_bytes is 268,435,456"),
 }
 
 
