@@ -236,7 +236,7 @@ def execute(arguments: Sequence[str]) -> int:
     except click.UsageError as error:
         return _told(_usage(error), USAGE)
     except Problem as error:
-        return _told(str(error), USAGE)
+        return _told(str(error), INCOMPLETE if error.passing else USAGE)
     except (Interrupted, KeyboardInterrupt):
         return _told("interrupted; what was finished is kept, run the same command to go on", INTERRUPTED)
     except BrokenPipeError:  # `vidmill plan | head`

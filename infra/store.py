@@ -86,6 +86,11 @@ class StorageError(Problem):
         self.cause = cause
         self.detail = detail
 
+    @property
+    def passing(self) -> bool:
+        """Whether the store is in trouble, rather than the address or the rights."""
+        return self.cause in (Cause.BUSY, Cause.CHANGED, Cause.DISK_FULL)
+
     def __reduce__(self) -> tuple[type["StorageError"], tuple[str, Cause, str]]:
         """Pickle by what it was made from: errors cross Ray processes."""
         return type(self), (self.uri, self.cause, self.detail)

@@ -31,7 +31,6 @@ FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,ogg,f
 BUFFER_BYTES = 1 << 16  # 4 KiB to 1 MiB cost the same on memory files; more would read past the last sample
 MAX_STREAMS = 64  # a camera's file has a handful
 MAX_INDEX = 10_000_000  # frames that an index may name: a day at 115 a second
-PACKET_BYTES = 512  # what a packet costs besides its content; an edit list can repeat a few bytes a million times
 DECODER_HEADROOM = 4  # the decoder may allocate this many times max_pixels, so that a frame just over it is named, not lost
 
 _MEDIA_ERRORS = (av.error.FFmpegError, ValueError, ArithmeticError, LookupError, RuntimeError, AssertionError, OSError, MemoryError, EOFError)
@@ -183,7 +182,7 @@ class Video:
         self.at_end = True
 
     def _count(self, size: int) -> None:
-        self._bytes_read += size + PACKET_BYTES
+        self._bytes_read += size
         if self._bytes_read > self.limits.max_bytes:
             raise too_large(f"the clip needs more than {self.limits.max_bytes:,} bytes", "max_bytes", self.limits.max_bytes)
 

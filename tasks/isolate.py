@@ -37,11 +37,11 @@ PRIVATE = ("AWS_", "RAY_", "PREFECT_")  # variables that may hold what media mus
 
 
 class Decoder:
-    """Decodes files; its process is started at once, anew after a death, and ends with this object."""
+    """Decodes files; its process is started when it is needed, anew after a death, and ends with this object."""
 
     def __init__(self, limits: LimitsConfig) -> None:
         self._limits = limits
-        self._process: _Process | None = _Process()
+        self._process: _Process | None = None
 
     def decode(self, file: BinaryIO, *, fps: float, window: Window | None, geometries: Sequence[Geometry]) -> Samples:
         """Sampled frames of a clip, cut to what the models eat.

@@ -16,14 +16,14 @@ from tasks.source import list_corpus
 from tests.corpus import config_for
 from tests.tasks.shards import work_of
 
-MAX_BYTES = 64 << 20
+MAX_BYTES, MAX_MEMORY_BYTES = 64 << 20, 128 << 20
 
 
 def main(kind: str, limit_bytes: str, *paths: str) -> None:
     """Read every archive; a refused allocation ends the process as it would end a worker."""
     hold(int(limit_bytes))
     for path in paths:
-        config = config_for({"kind": kind, "uri": path}, "/nowhere", limits={"max_bytes": MAX_BYTES})
+        config = config_for({"kind": kind, "uri": path}, "/nowhere", limits={"max_bytes": MAX_BYTES, "max_memory_bytes": MAX_MEMORY_BYTES})
         (shard,) = list_corpus(config, {}).shards
         decoder, clips = Decoder(config.limits), ShardReader(work_of(shard), config)
         found = [decode(encoded, decoder, (Geometry(32, 32),), fps=1) for encoded in clips]

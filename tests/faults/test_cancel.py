@@ -15,7 +15,7 @@ import pytest
 from infra import storage
 from infra.s3_request import request
 from tasks.verify import verify
-from tests.corpus import clip, config_for, contents, name_of, table, write_tar
+from tests.corpus import clip, config_for, name_of, table, write_tar
 from tests.flows.program import MARK, program, until, vidmill
 from tests.poison.clips import environment, poisoned
 from tests.prefect_server import PrefectServer, prefect_server
@@ -44,7 +44,10 @@ def staged(bucket: str) -> bool:
 
 
 def test_sigterm_stops_a_run_even_while_a_clip_hangs(tmp_path: Path, bucket: str) -> None:
-    """P10, P3: without the decoder ending with its owner (tasks.decoder._end_with_the_owner) a hanging one would stay for minutes."""
+    """P10, P3: without the decoder ending with its owner (tasks.decoder._end_with_the_owner) a hanging one would stay for minutes.
+
+    That the same command goes on afterwards: tests/flows/test_run.py.
+    """
     source, output = write_corpus(tmp_path / "corpus"), f"s3://{bucket}/out"
     with program(*arguments(source, output), cwd=tmp_path, **environment()) as started:
         assert until(lambda: staged(bucket), timeout_s=TIMEOUT_S)
@@ -56,10 +59,6 @@ def test_sigterm_stops_a_run_even_while_a_clip_hangs(tmp_path: Path, bucket: str
     assert not storage.exists(f"{output}/_wip/lease.json")
     for folder in ("clips", "embeddings", "failures"):
         table(output, folder)  # reads every visible file to its end
-    assert vidmill(*arguments(source, output), cwd=tmp_path)[0] == 0
-    assert vidmill(*arguments(source, tmp_path / "undisturbed"), cwd=tmp_path)[0] == 0
-    assert contents(output) == contents(tmp_path / "undisturbed")
-    assert not verify(output).faults
 
 
 @pytest.fixture
@@ -69,6 +68,7 @@ def server(tmp_path: Path) -> Iterator[PrefectServer]:
         yield started
 
 
+@pytest.mark.nightly
 def test_a_cancellation_from_prefect_stops_the_ray_work(server: PrefectServer, tmp_path: Path) -> None:
     """P10: without flows.process_corpus letting Prefect's TerminationSignal through ray_session, Ray's processes would outlive the flow run."""
     source, output = write_corpus(tmp_path / "corpus"), tmp_path / "out"
@@ -120,6 +120,7 @@ def _ray_of(mark: str) -> list[str]:
     return names
 
 
+@pytest.mark.nightly
 def test_the_data_is_finished_when_the_prefect_server_dies(server: PrefectServer, tmp_path: Path) -> None:
     """P10, P11: without flows.watch.REPORTED the run would end as a crash though everything is published."""
     source, output = write_corpus(tmp_path / "corpus"), tmp_path / "out"

@@ -72,7 +72,7 @@ def test_a_run_whose_driver_is_killed_is_continued(corpus: Path, undisturbed: Pa
     check_finished(output, undisturbed)
 
 
-@pytest.mark.parametrize("point", [CrashPoint.PARCEL, CrashPoint.STAGED])
+@pytest.mark.parametrize("point", [CrashPoint.PARCEL, pytest.param(CrashPoint.STAGED, marks=pytest.mark.nightly)])
 def test_a_run_survives_the_death_of_a_reader_and_of_a_worker(corpus: Path, undisturbed: Path, tmp_path: Path, point: CrashPoint) -> None:
     """P1, P2: a reader that Ray runs again and that saw what its own try has staged (Staging.try_id) would leave clips out."""
     output, fuse = tmp_path / "out", tmp_path / "fuse"
@@ -134,7 +134,8 @@ def schedule(seed: int) -> Iterator[tuple[float, str, int]]:
         yield chance.choice((0.0, 0.5, 1.0, 2.0, 4.0)) * chance.random(), chance.choice(VICTIMS), chance.randrange(8)
 
 
-@pytest.mark.parametrize("seed", [SEEDS[0], *(pytest.param(seed, marks=pytest.mark.nightly) for seed in SEEDS[1:])])
+@pytest.mark.nightly
+@pytest.mark.parametrize("seed", SEEDS)
 def test_random_deaths_change_nothing(corpus: Path, undisturbed: Path, tmp_path: Path, seed: int) -> None:
     """P1, P2, P3, P4: without fragments (tasks.staging) every death would cost the whole run, without their deduplication rows would come twice."""
     output, deaths = tmp_path / "out", list(schedule(seed))

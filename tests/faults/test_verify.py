@@ -196,7 +196,7 @@ def fewer(path: Path, change: Callable[[pa.Table], pa.Table], **promised: Any) -
     """As a mistake in publication would do it: digest and own counts fit."""
     rows = change(pq.ParquetFile(path).read())
     footer = read_footer(str(path))
-    _write(str(path), replace(footer, **promised), iter([rows]))
+    _write(str(path), replace(footer, **promised), iter([rows]), lambda: None)
 
 
 def test_a_row_that_was_never_written(whole: Path, output: Path) -> None:

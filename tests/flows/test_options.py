@@ -94,7 +94,7 @@ def test_the_help_is_grouped_by_section_and_shows_choices_and_defaults() -> None
     assert headings == ["Usage", "Options", "Run", "Source", "Decode", "Limits", "Cluster"]
     assert max(map(len, text.splitlines())) <= 80
     limits = text[text.index("\nLimits") : text.index("\nCluster")]
-    assert re.findall(r"--([a-z]+)\.", limits) == ["limits"] * 6
+    assert re.findall(r"--([a-z]+)\.", limits) == ["limits"] * 7
     words = " ".join(text.split())
     assert "--source.kind [kinetics|webdataset|files|manifest]" in words
     assert "how many videos form one shard [default: 64]" in words

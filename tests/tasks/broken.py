@@ -53,4 +53,4 @@ def rewritten(path: Path, change: Callable[[pa.Table], pa.Table]) -> None:
 def forged(path: Path, change: Callable[[pa.Table], pa.Table]) -> None:
     """Vidmill itself would have written other rows under the same footer."""
     footer, table = read_footer(str(path)), pq.ParquetFile(path).read()
-    _write(str(path), footer, iter([change(table)]))
+    _write(str(path), footer, iter([change(table)]), lambda: None)

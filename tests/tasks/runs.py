@@ -1,13 +1,15 @@
 """Whole runs in this process, stage after stage as the pipeline chains them, with small networks and without Ray."""
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from infra import storage
-from infra.settings import RunConfig
+from infra.settings import LimitsConfig, RunConfig
 from tasks.encoded import Failure
 from tasks.feature import model_specs
+from tasks.isolate import Decoder
 from tasks.labels import Labels, read_annotations
 from tasks.membership import note_members
 from tasks.plan import manifest_columns, overlay_work, plan_run
@@ -39,7 +41,7 @@ def run(config: RunConfig, *, select: Sequence[str] = ()) -> RunSummary:
     labels = Labels(read_annotations(plan.corpus.annotations).table, manifest_columns(config))
     overlay = overlay_work(plan)
     context = PublishContext(config.output, run_id, plan.corpus.identity, labels, plan.labels_etags, overlay)
-    worker = ClipWorker(config, model_specs(config), run_id, "") if plan.work else None
+    worker = _worker(config, run_id) if plan.work else None
     for work in ([overlay] if overlay else []) + list(plan.work):
         assert worker is not None
         for parcel in read_parcels(work, config):
@@ -50,6 +52,18 @@ def run(config: RunConfig, *, select: Sequence[str] = ()) -> RunSummary:
     if plan.work:
         write_record(plan, run_id, summary.status, summary)
     return summary
+
+
+def _worker(config: RunConfig, run_id: str) -> ClipWorker:
+    """A worker whose decoder process is that of all runs of these limits; it takes longer to start than these clips to decode."""
+    worker = ClipWorker(config, model_specs(config), run_id, "")
+    worker.decoder.decoder = _decoder(config.limits)
+    return worker
+
+
+@cache
+def _decoder(limits: LimitsConfig) -> Decoder:
+    return Decoder(limits)
 
 
 def failures_told(failures: list[Failure]) -> list[tuple[str | None, str, str]]:

@@ -141,8 +141,8 @@ def test_a_store_in_trouble_is_not_the_clips_fault(decoder: Decoder) -> None:
 def test_who_kills_a_decoder_from_outside_costs_one_attempt() -> None:
     others = children()
     own = Decoder(LIMITS)
-    (pid,) = children() - others
     decode(own, clip(1))
+    (pid,) = children() - others
     os.kill(pid, signal.SIGKILL)
     assert len(decode(own, clip(2)).time_s) == 4
     assert pid not in children()
@@ -202,8 +202,8 @@ def test_the_process_has_no_credentials_and_can_write_nothing(monkeypatch: pytes
         monkeypatch.setenv(name, "secret-secret")
     others = children()
     own = Decoder(LIMITS)
-    process = psutil.Process(*(children() - others))
     decode(own, clip(1))
+    process = psutil.Process(*(children() - others))
     assert "secret-secret" not in process.environ().values()
     assert process.rlimit(psutil.RLIMIT_FSIZE)[0] == process.rlimit(psutil.RLIMIT_CORE)[0] == 0
     assert [file.path for file in process.open_files()] == []
