@@ -89,7 +89,7 @@ class StorageError(Problem):
     @property
     def passing(self) -> bool:
         """Whether the store is in trouble, rather than the address or the rights."""
-        return self.cause in (Cause.BUSY, Cause.CHANGED, Cause.DISK_FULL)
+        return self.cause in (Cause.BUSY, Cause.CHANGED)
 
     def __reduce__(self) -> tuple[type["StorageError"], tuple[str, Cause, str]]:
         """Pickle by what it was made from: errors cross Ray processes."""
