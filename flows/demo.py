@@ -11,6 +11,7 @@ import shutil
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from infra.problem import Problem
 from infra.settings import RunConfig
 
 CLIP_S = 2
-WIDTH, HEIGHT, FPS = 340, 256, 25  # as Kinetics is mostly stored
+WIDTH, HEIGHT = 340, 256  # as Kinetics is mostly stored
 X264 = {"crf": "23", "preset": "veryfast", "mbtree": "0"}  # with mbtree, PyAV's x264 gives other bytes each time
 SHARDS = 2
 CORRUPT = "BikesInTown_000004_000006"  # loses its index, as clips of real corpora do
@@ -117,23 +118,24 @@ def _add(archive: tarfile.TarFile, clip_id: str, data: bytes) -> None:
 def cut(path: Path) -> Iterator[tuple[int, bytes]]:
     """Whole clips of `CLIP_S` seconds from a video, re-encoded to Kinetics' usual size: start in seconds and the mp4."""
     with av.open(str(path)) as source:
+        rate = source.streams.video[0].average_rate or Fraction(25)
         frames: list[av.VideoFrame] = []
         start = 0
         for frame in source.decode(video=0):
             if frame.time is not None and frame.time >= start + CLIP_S:
-                yield start, _encoded(frames)
+                yield start, _encoded(frames, rate)
                 start, frames = start + CLIP_S, []
             frames.append(frame)
 
 
-def _encoded(frames: list[av.VideoFrame]) -> bytes:
+def _encoded(frames: list[av.VideoFrame], rate: Fraction) -> bytes:
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4") as target:
-        stream = target.add_stream("libx264", rate=FPS, options=X264)
+        stream = target.add_stream("libx264", rate=rate, options=X264)
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         for index, frame in enumerate(frames):
             resized = frame.reformat(width=WIDTH, height=HEIGHT, format="yuv420p")
-            resized.pts = index
+            resized.pts, resized.time_base = index, 1 / rate
             target.mux(stream.encode(resized))
         target.mux(stream.encode(None))
     return buffer.getvalue()

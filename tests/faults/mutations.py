@@ -1,4 +1,4 @@
-"""Takes every protection out, one at a time, and watches its test fail: `python -m tests.faults.mutations [P8 ...]`.
+"""Takes every protection out, one at a time, and watches its test fail: `python -m tests.faults.mutations [P8 ...] [tasks/isolate.py ...]`.
 
 `protections.toml` names the promise, the text that protects it, what to put in its place, and the test. Works on a copy of the repository.
 """
@@ -50,11 +50,11 @@ def fails_without(protection: Protection, copy: Path) -> bool:
 
 
 def check(wanted: set[str]) -> Iterator[Protection]:
-    """Try every protection of the wanted promises, all by default; those that no test misses."""
+    """Try the protections of the wanted promises or files, all by default; those that no test misses."""
     with tempfile.TemporaryDirectory(prefix="vidmill-mutations-") as folder:
         copy = Path(shutil.copytree(REPOSITORY, Path(folder) / "copy", ignore=shutil.ignore_patterns(".git", ".venv", "vidmill-demo")))
         for protection in protections():
-            if wanted and protection.promise not in wanted:
+            if wanted and not wanted & {protection.promise, protection.file}:
                 continue
             failed = fails_without(protection, copy)
             place = " ".join(protection.old.split())[:60]

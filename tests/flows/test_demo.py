@@ -1,11 +1,14 @@
 """The demo, from nothing: rows, tags and the one failure; the second time there is nothing to do."""
 
+import io
 from pathlib import Path
 
 import pytest
 
 from flows import cli
-from flows.demo import CORRUPT, ORIGINS, cut, source_video
+from flows.demo import CLIP_S, CORRUPT, ORIGINS, cut, source_video
+from infra.settings import LimitsConfig
+from tasks.decode import probe
 from tests.corpus import files
 
 Screen = pytest.CaptureFixture[str]
@@ -34,6 +37,14 @@ def test_rows_tags_and_the_failure_are_shown_and_the_second_time_nothing_is_done
     assert cli.execute(["verify", "vidmill-demo/output"]) == cli.DONE
     assert cli.execute(["status", "vidmill-demo/demo.yaml"]) == cli.DONE
     assert "CORRUPT" in capsys.readouterr().out
+
+
+def test_the_clips_last_as_long_as_they_say() -> None:
+    """With the source's time base they played at 1,250 frames a second, and one frame of each was looked at."""
+    for origin in ORIGINS:
+        for _, data in cut(source_video(origin.file)):
+            info = probe(io.BytesIO(data), limits=LimitsConfig())
+            assert (round(info.duration_s, 1), round(info.fps or 0) in (25, 30)) == (CLIP_S, True)
 
 
 def test_everyone_gets_the_same_bytes() -> None:
