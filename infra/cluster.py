@@ -32,6 +32,15 @@ class Resources:
     gpus: int
 
 
+class NotStarted(Problem):
+    """Ray did not come up on this machine, or was killed while it did."""
+
+    @property
+    def passing(self) -> bool:
+        """Nothing is wrong with what was asked."""
+        return True
+
+
 @contextmanager
 def ray_session(cluster: ClusterConfig, *, preload: Sequence[str] = ()) -> Iterator[Resources]:
     """Connect to the cluster, or start one on this machine, and let go of it at the end; a Ray this process already has is used and kept.
@@ -85,7 +94,7 @@ def _start(cluster: ClusterConfig, preload: Sequence[str]) -> None:
         cause = str(error).strip().partition("\n")[0].rstrip(".")
         if cluster.address:
             raise Problem(f"cluster.address {cluster.address}: {cause}; start Ray there, or leave the address out") from error
-        raise Problem(f"Ray did not start on this machine: {cause}; when the machine is less busy, run the same command again") from error
+        raise NotStarted(f"Ray did not start on this machine: {cause}; when the machine is less busy, run the same command again") from error
 
 
 def _check_token(cluster: ClusterConfig) -> None:
