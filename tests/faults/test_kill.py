@@ -74,7 +74,7 @@ def test_a_run_whose_driver_is_killed_is_continued(corpus: Path, undisturbed: Pa
 
 @pytest.mark.parametrize("point", [CrashPoint.PARCEL, pytest.param(CrashPoint.STAGED, marks=pytest.mark.nightly)])
 def test_a_run_survives_the_death_of_a_reader_and_of_a_worker(corpus: Path, undisturbed: Path, tmp_path: Path, point: CrashPoint) -> None:
-    """P1, P2: a reader that Ray runs again and that saw what its own try has staged (Staging.try_id) would leave clips out."""
+    """P1, P2: both are run again, and send and stage the same clips; see also tests/tasks/test_workers.py of a reader that is run again."""
     output, fuse = tmp_path / "out", tmp_path / "fuse"
     fuse.write_bytes(b".")
     code, out, err = vidmill(*arguments(corpus, output), "--json", cwd=tmp_path, **{VARIABLE: f"{point}={fuse}"})

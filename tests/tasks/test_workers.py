@@ -1,5 +1,6 @@
 """Workers read, compute and stage; what they leave behind is enough to go on from, wherever they are stopped."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,16 @@ def test_what_is_staged_is_not_sent_again_and_its_archive_not_opened(config: Run
     (last,) = read_parcels(work, config)
     assert last.end is not None
     assert (last.clips, last.end.sent, last.end.known) == ((), 0, 8)
+
+
+def test_a_reader_that_ray_runs_again_sends_the_same_parcels(config: RunConfig) -> None:
+    """P1: without `try_id` in tasks.staging it would leave out what its own try has staged, and Ray takes what it lost by its place in the row."""
+    mine, others = replace(work_in(config), try_id="mine"), replace(work_in(config), try_id="other")
+    first, *_ = parcels = list(read_parcels(mine, config))
+    ClipWorker(config, model_specs(config), "run", "mine")(first)
+    again = list(read_parcels(mine, config))
+    assert (keys(again), again[-1].end) == (keys(parcels), parcels[-1].end)
+    assert keys(list(read_parcels(others, config))) == keys(parcels)[1:]
 
 
 def test_a_lost_store_ends_the_shard_with_a_problem_and_no_roster(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
