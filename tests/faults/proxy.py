@@ -7,6 +7,7 @@ A fault says which requests it is for, how many of them, and what happens; the f
 
 import asyncio
 import io
+import logging
 import random
 import re
 import threading
@@ -18,6 +19,9 @@ from aiohttp import ClientSession, web
 from yarl import URL
 
 HOP_BY_HOP = frozenset({"connection", "keep-alive", "transfer-encoding", "expect", "te", "upgrade", "host", "content-length", "date", "server"})
+
+UNHEARD = logging.getLogger(__name__)  # clients that hang up in the middle are what this is for
+UNHEARD.disabled = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +221,7 @@ async def _serve(proxy: Proxy, endpoint: str, ready: threading.Event, over: asyn
 
         app = web.Application(client_max_size=1 << 30)
         app.router.add_route("*", "/{any:.*}", handle)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1, logger=UNHEARD)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()

@@ -51,8 +51,14 @@ def failure(decoder: Decoder, data: bytes) -> ClipError:
 
 
 def children() -> set[int]:
-    alive = [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
-    return {child.pid for child in alive if "tasks.decoder" in child.cmdline()}
+    return {child.pid for child in psutil.Process().children() if _decodes(child)}
+
+
+def _decodes(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE and "tasks.decoder" in process.cmdline()
+    except psutil.Error:
+        return False  # it ended just now
 
 
 @pytest.mark.parametrize("window", [None, Window(0.5, 1.5)])
