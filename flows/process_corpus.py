@@ -21,7 +21,6 @@ from flows.preflight import checked_plan
 from flows.step import in_flow_run, step
 from flows.watch import Watch, chosen_run_id, note, note_summary
 from infra.cluster import ray_session
-from infra.crash_point import CrashPoint, crash_point
 from infra.lease import Lease, lease
 from infra.problem import Problem
 from infra.settings import RunConfig
@@ -113,9 +112,7 @@ def _sweep(output: str) -> None:
 @contextmanager
 def _recorded(plan: RunPlan, run_id: str) -> Iterator[None]:
     """The record says how a run ended also when it does not come to its report."""
-    crash_point(CrashPoint.LEASED)
     write_record(plan, run_id, "running")
-    crash_point(CrashPoint.RECORDED)
     try:
         yield
     except (KeyboardInterrupt, TerminationSignal):

@@ -18,8 +18,6 @@ VARIABLE = "VIDMILL_CRASH_POINT"
 class CrashPoint(StrEnum):
     """The edges of the protocol: between any two of them nothing is visible that was not before."""
 
-    LEASED = "leased"  # the lease is taken, nothing recorded
-    RECORDED = "recorded"  # the run's record says running
     PARCEL = "parcel"  # a parcel was read, the rest of its shard was not
     READ = "read"  # a shard was read to its end, its roster is not written
     ROSTER = "roster"  # the roster is written

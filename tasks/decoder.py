@@ -1,4 +1,4 @@
-"""The decoder process: `python -m tasks.decoder FD`. Decodes for its owner, holds no credentials, opens no file.
+"""The decoder process: `python -m tasks.decoder FD OWNER`. Decodes for its owner, holds no credentials, opens no file.
 
     job -> bytes on request -> sampled frames, cut to what the models eat
 
