@@ -5,7 +5,7 @@ Knows the names, defaults and limits of every setting and nothing of where they 
 
 import re
 from enum import StrEnum
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticKnownError
@@ -112,6 +112,18 @@ class UserModel(Settings):
     mean: tuple[Real, Real, Real] = Field((123.675, 116.28, 103.53), description="RGB mean subtracted, 0..255")
     std: tuple[Real, Real, Real] = Field((58.395, 57.12, 57.375), description="RGB divisor, 0..255")
     licence: str = Field("unknown", description="licence of the weights")
+
+
+class EnhanceConfig(Settings):
+    """One recipe that restores every clip."""
+
+    recipe: Literal["denoise", "upscale-x2", "upscale-x4", "denoise+upscale-x2"] = Field(description="what is done to every clip")
+    name: str = Field("", description="name in the output, the recipe's own by default", pattern=r"^([A-Za-z0-9][A-Za-z0-9._+-]*)?$")
+    weights: Address | None = Field(None, description="checkpoint of your own, for recipes of one network: file:, s3: or https: (needs vidmill[restore])")
+    sha256: str | None = Field(None, description="64 hex digits of the checkpoint", pattern=r"^[0-9a-f]{64}$")
+    codec: Literal["h264", "hevc", "av1"] = Field("h264", description="codec of the video written")
+    crf: Annotated[Whole, Field(ge=0, le=63)] = Field(18, description="quality of the video written, lower is better")
+    preset: str = Field("medium", description="speed of the encoder, in its own words", pattern=r"^[a-z0-9]+$")
 
 
 class RunConfig(Settings):
