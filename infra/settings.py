@@ -119,7 +119,9 @@ class EnhanceConfig(Settings):
 
     recipe: Literal["denoise", "upscale-x2", "upscale-x4", "denoise+upscale-x2"] = Field(description="what is done to every clip")
     name: str = Field("", description="name in the output, the recipe's own by default", pattern=r"^([A-Za-z0-9][A-Za-z0-9._+-]*)?$")
-    weights: Address | None = Field(None, description="checkpoint of your own, for recipes of one network: file:, s3: or https: (needs vidmill[restore])")
+    weights: Address | None = Field(
+        None, description="checkpoint of your own for a recipe of one network: file:, s3: or https: (needs vidmill[restore])"
+    )
     sha256: str | None = Field(None, description="64 hex digits of the checkpoint", pattern=r"^[0-9a-f]{64}$")
     codec: Literal["h264", "hevc", "av1"] = Field("h264", description="codec of the video written")
     crf: Annotated[Whole, Field(ge=0, le=63)] = Field(18, description="quality of the video written, lower is better")
