@@ -71,7 +71,7 @@ def _frames_of(path: Path) -> Iterator[np.ndarray]:
         return
     with av.open(path) as container:
         for frame in container.decode(video=0):
-            yield _reduced(frame.to_image(), LONG_SIDE["video"])
+            yield _reduced(Image.fromarray(frame.to_ndarray(format="rgb24")), LONG_SIDE["video"])
 
 
 def _reduced(picture: Image.Image, long_side: int) -> np.ndarray:
