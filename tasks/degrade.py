@@ -89,7 +89,7 @@ def compressed(frames: Tensor, *, crf: int) -> Tensor:
         for picture in rgb:
             container.mux(stream.encode(VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode())
-    with av.open(io.BytesIO(target.getvalue())) as found:
+    with av.open(io.BytesIO(target.getvalue()), "r") as found:
         decoded = np.stack([frame.to_ndarray(format="rgb24") for frame in found.decode(video=0)])
     return torch.from_numpy(decoded).permute(0, 3, 1, 2).float() / 255
 
