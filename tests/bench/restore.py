@@ -7,6 +7,7 @@ with it, so --contenders input,vidmill makes that short.
 """
 
 import argparse
+import os
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -49,19 +50,24 @@ class Bench:
         """What vidmill runs in by itself, and is judged in."""
         return Machine(self.device, fastest_half(self.device))
 
+    @property
+    def workers(self) -> int:
+        """Clips that are judged at a time."""
+        return len(os.sched_getaffinity(0)) if self.device.type == "cpu" else 1
+
 
 def denoising(bench: Bench) -> Iterator[tuple[judge.Condition, dict[str, str], list[Score]]]:
     """Every condition with the filters' best parameters and all scores."""
     networks = bench.contenders.denoisers(ours=bench.shipped, theirs=bench.exact)
     for condition in judge.conditions():
         graphs = tuned(bench.clips, condition, bench.contenders.filters) if condition.tunable else {}
-        yield condition, graphs, told(list(judge.denoising(bench.clips, condition, networks, graphs)))
+        yield condition, graphs, told(judge.denoising(bench.clips, condition, networks, graphs, workers=bench.workers))
 
 
 def upscaling(bench: Bench) -> list[Score]:
     """All scores."""
     networks = bench.contenders.upscalers(ours=bench.shipped, theirs=bench.exact)
-    return told(list(judge.upscaling(bench.clips, bench.contenders.interpolators() | networks)))
+    return told(judge.upscaling(bench.clips, bench.contenders.interpolators() | networks, workers=bench.workers))
 
 
 def told(scores: list[Score]) -> list[Score]:
@@ -146,6 +152,7 @@ def bench_of(asked: argparse.Namespace) -> Bench:
 def main() -> None:
     """Measure, print the tables, write the file."""
     asked = arguments(sys.argv[1:])
+    torch.set_num_threads(1)
     try:
         found = run(bench_of(asked))
     except (Unavailable, FileNotFoundError) as error:

@@ -6,6 +6,7 @@ Knows no speed and no targets.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,9 +58,12 @@ def conditions() -> tuple[Condition, ...]:
     )
 
 
-def denoising(clips: Sequence[Clip], condition: Condition, networks: Mapping[str, Denoise], graphs: Mapping[str, str]) -> Iterator[Score]:
+def denoising(
+    clips: Sequence[Clip], condition: Condition, networks: Mapping[str, Denoise], graphs: Mapping[str, str], *, workers: int
+) -> list[Score]:
     """One condition: the input as it is, the tuned filters, and the networks that can be asked."""
-    for clip in clips:
+
+    def one(clip: Clip) -> Iterator[Score]:
         worse = condition.degrade(clip)
         yield scored(condition.name, clip, INPUT, to_bytes(worse), score.rgb_psnr)
         for name, graph in graphs.items():
@@ -68,14 +72,25 @@ def denoising(clips: Sequence[Clip], condition: Condition, networks: Mapping[str
             if name != FFDNET or condition.sigma is not None:
                 yield scored(condition.name, clip, name, denoise(worse, condition.sigma), score.rgb_psnr)
 
+    return _side_by_side(one, clips, workers)
 
-def upscaling(clips: Sequence[Clip], networks: Mapping[str, Upscale]) -> Iterator[Score]:
+
+def upscaling(clips: Sequence[Clip], networks: Mapping[str, Upscale], *, workers: int) -> list[Score]:
     """All upscalers on clips that were halved; rows and columns without a partner are left out."""
-    for clip in clips:
+
+    def one(clip: Clip) -> Iterator[Score]:
         even = Clip(clip.name, clip.frames[:, : clip.frames.shape[1] // 2 * 2, : clip.frames.shape[2] // 2 * 2])
         small = halved(even.frames)
         for name, upscale in networks.items():
             yield scored(HALF, even, name, upscale(small), score.luma_psnr)
+
+    return _side_by_side(one, clips, workers)
+
+
+def _side_by_side(one: Callable[[Clip], Iterator[Score]], clips: Sequence[Clip], workers: int) -> list[Score]:
+    """A clip a thread; torch's own threads wait for each other at every layer, which costs far more on a busy machine."""
+    with ThreadPoolExecutor(workers) as pool:
+        return [score for scores in pool.map(lambda clip: list(one(clip)), clips) for score in scores]
 
 
 def classic_upscalers() -> dict[str, Upscale]:

@@ -1,12 +1,11 @@
-"""How fast each contender is: the same frames, one thread, in turn, round after round, every network in every precision.
+"""How fast each contender is: the same frames, one thread of torch, in turn, round after round, every network in every precision.
 
 On a CPU seconds are those of the processor, so another program on the machine disturbs them little; with a GPU they pass on the wall.
 """
 
 import resource
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from statistics import median
@@ -94,30 +93,17 @@ def race(jobs: Mapping[tuple[str, str], Job], *, frames: int, rounds: int, devic
     """
     clock = _clock(device)
     took: dict[tuple[str, str], list[float]] = {name: [] for name in jobs}
-    with one_thread(device):
-        for number in range(1 + rounds):  # the first warms up
-            for name in _turned(list(jobs), number):
-                start = clock()
-                jobs[name]()
-                took[name].append((clock() - start) * 1000 / frames)
+    for number in range(1 + rounds):  # the first warms up
+        for name in _turned(list(jobs), number):
+            start = clock()
+            jobs[name]()
+            took[name].append((clock() - start) * 1000 / frames)
     return {name: tuple(values[1:]) for name, values in took.items()}
 
 
 def _turned(names: list[tuple[str, str]], number: int) -> list[tuple[str, str]]:
     turn = number % len(names)
     return names[turn:] + names[:turn]
-
-
-@contextmanager
-def one_thread(device: torch.device) -> Iterator[None]:
-    """For torch on a CPU."""
-    before = torch.get_num_threads()
-    if device.type == "cpu":
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _clock(device: torch.device) -> Callable[[], float]:
