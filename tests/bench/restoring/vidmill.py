@@ -3,6 +3,7 @@
 Knows how a clip is walked through: the denoiser with two frames ahead and its memory, the upscaler frame by frame.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -27,12 +28,13 @@ def denoiser(weights: Path, machine: Machine) -> OnClips:
         height, width = frames.shape[1:3]
         rgb = pad(machine.tensor(frames), (0, -width % STRIDE, 0, -height % STRIDE), mode="replicate")
         with machine.computing():
-            return machine.frames(_walked(network, rgb)[..., :height, :width])
+            return machine.frames(walked(network, rgb)[..., :height, :width])
 
     return denoised
 
 
-def _walked(network: Denoiser, rgb: Tensor) -> Tensor:
+def walked(network: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], rgb: Tensor) -> Tensor:
+    """What a denoiser makes of a clip, float [T, 3, H, W], from its first frame to its last."""
     count, _, height, width = rgb.shape
     state, clean = rgb.new_zeros((1, Denoiser.STATE_CHANNELS, height // 2, width // 2)), []
     for now in range(count):
