@@ -17,8 +17,8 @@ from tests.bench.restoring.score import PEAK
 
 HQDN3D_STRENGTHS = (1, 2, 4, 6, 9, 13, 19, 28, 40, 60, 90, 130, 190, 280, 400)
 NLMEANS_STRENGTHS = (1, 1.5, 2, 2.5, 3, 3.5, 4, 4.5, 5, 5.5, 6, 7, 8, 9, 10, 11, 12, 13, 15, 17, 20, 25, 30)
-PATCHES, WINDOWS = (3, 5, 7, 9), (5, 9, 13, 17, 21, 25)
-NLMEANS_STEP = 8  # it sees no other frame, so every eighth is enough to tune it on
+PATCHES, WINDOWS = (3, 5, 7, 9), (5, 9, 13, 17, 21)
+NLMEANS_STEP = 12  # it sees no other frame, so every twelfth is enough to tune it on
 LUMA = np.diag([1.0, 0.0, 0.0])  # what errors of Y, U and V weigh
 RGB = filters.TO_RGB.T @ filters.TO_RGB / 3
 Rating = Callable[[str], float]  # of a filter graph, dB
