@@ -21,7 +21,7 @@ from typing import IO, TYPE_CHECKING
 
 from infra import storage
 from infra.problem import Problem
-from models.spec import ModelSpec
+from models.spec import NetworkSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,7 +44,7 @@ def fetch(uri: str, sha256: str) -> Path:
     return _verified(local, uri, sha256) if local else _cached(uri, sha256)
 
 
-def check(spec: ModelSpec) -> None:
+def check(spec: NetworkSpec) -> None:
     """All that can be known of a model here without torch, the network or a download: address, presence, digest, package of the factory.
 
     Raises:
