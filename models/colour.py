@@ -60,7 +60,9 @@ class Colour:
 
     def _sent(self, planes: list[np.ndarray]) -> Tensor:
         shape = (1, len(planes), *planes[0].shape)
-        own = torch.empty(shape, dtype=self.dtype, pin_memory=self.device.type == "cuda")  # a decoder's planes may be read-only, which torch does not know
+        own = torch.empty(
+            shape, dtype=self.dtype, pin_memory=self.device.type == "cuda"
+        )  # a decoder's planes may be read-only, which torch does not know
         for target, plane in zip(own.numpy()[0], planes, strict=True):
             target[...] = plane
         return own.to(self.device, non_blocking=True)
@@ -69,9 +71,9 @@ class Colour:
         """float32 [1, 3, H, W]."""
         y = codes.y.float().sub_(self.black).mul_(1 / self.y_scale)
         uv = codes.uv.float().sub_(self.middle).mul_(1 / self.uv_scale)
-        cb, cr = on_luma_grid(uv, self.form.chroma, height=self.form.height, width=self.form.width).split(1, dim=1)
+        cb, cr = on_luma_grid(uv, self.form.chroma, height=self.form.height, width=self.form.width).chunk(2, dim=1)
         rgb = torch.empty((1, 3, *y.shape[2:]), device=self.device)
-        red, green, blue = rgb.split(1, dim=1)
+        red, green, blue = rgb.chunk(3, dim=1)
         torch.add(y, cr, alpha=2 * (1 - self.red), out=red)
         torch.add(y, cb, alpha=2 * (1 - self.blue), out=blue)
         torch.add(y, cr, alpha=-2 * (1 - self.red) * self.red / self.green, out=green)
@@ -80,7 +82,7 @@ class Colour:
 
     def _planes(self, rgb: Tensor) -> tuple[Tensor, Tensor]:
         """Luma and, on the chroma grid, cb and cr, in steps of one code and without offsets; linear, so differences may be given too."""
-        red, green, blue = rgb.float().split(1, dim=1)
+        red, green, blue = rgb.float().chunk(3, dim=1)
         y = (red * self.red).add_(green, alpha=self.green).add_(blue, alpha=self.blue)
         cb = (blue - y).mul_(self.uv_scale / (2 * (1 - self.blue)))
         cr = (red - y).mul_(self.uv_scale / (2 * (1 - self.red)))
@@ -111,7 +113,7 @@ class Arriving:
         """
         self.pts = pts
         self._y, self._uv, self._total = (_copied_back(values) for values in (codes.y, codes.uv, total))
-        self._done = torch.cuda.Event() if codes.y.is_cuda else None
+        self._done = torch.cuda.Event() if codes.y.is_cuda else None  # type: ignore[no-untyped-call]  # torch does not annotate it
         if self._done:
             self._done.record()
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 from torch import Tensor, nn
 
 from infra.problem import Problem
-from models.restorer_spec import RestorerSpec
+from models.restorer_spec import RestorerSpec, check_installed
 from models.tiles import BLEND
 from models.weights import fetch, load_state
 
@@ -29,18 +29,6 @@ if TYPE_CHECKING:
 REACH = 24  # pixels around a tile; that of RRDBNet is larger, but beyond it nothing is visible (measured: tests/models/test_own_restorer.py)
 FAR_REACH = 56  # where spandrel discourages tiles: attention over windows
 WHOLE = 1 << 20  # networks that look at the whole frame get the whole frame
-INSTALL = "pip install 'vidmill[restore]'"
-
-
-def check_installed(name: str) -> None:
-    """Tell what is missing before a run.
-
-    Raises:
-        Problem: spandrel or what it needs is not installed.
-    """
-    for package in ("spandrel", "einops"):
-        if importlib.util.find_spec(package) is None:
-            raise Problem(f"recipe {name}: a checkpoint of your own needs {package}, which is not installed; {INSTALL}")
 
 
 class OwnRestorer(nn.Module):
@@ -64,7 +52,7 @@ def detected(spec: RestorerSpec) -> tuple[OwnRestorer, int, int]:
     Raises:
         Problem: not installed, not a checkpoint, of no known architecture, or not for this recipe.
     """
-    check_installed(spec.name)
+    check_installed(spec)
     state = load_state(fetch(spec.weights, spec.sha256))
     described = _described(spec, state)
     _check(spec, described)

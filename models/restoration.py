@@ -22,7 +22,6 @@ from models.prediction import ModelError
 from models.recipe import Recipe
 from models.restorer import Restorer
 
-
 T = TypeVar("T")
 
 

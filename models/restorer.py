@@ -116,12 +116,18 @@ class Restorer:
         with torch.autocast(self.device.type, dtype=self.half, enabled=self.half is not None):
             result: object = self._network(frames[0]) if state is None else self._network(torch.stack(list(frames), 1), state)
         restored, after = result if isinstance(result, tuple) and state is not None else (result, None)
-        scale, (height, width) = self.spec.scale, frames[0].shape[2:]
-        wanted = (1, 3, height * scale, width * scale)
-        if not isinstance(restored, Tensor) or restored.shape != wanted or (state is not None and (after is None or after.shape != state.shape)):
-            found = list(restored.shape) if isinstance(restored, Tensor) else type(restored).__name__
-            raise ModelError(f"restorer {self.spec.name}: made {found} of {[1, 3, height, width]}, expected {list(wanted)}; it is no x{scale} network")
+        self._check(restored, after, frames[0], state)
         return restored.float(), None if after is None else after.float()
+
+    def _check(self, restored: object, after: object, frame: Tensor, state: Tensor | None) -> None:
+        """Raises ModelError where the network does not fit its spec."""
+        _, _, height, width = frame.shape
+        wanted = [(1, 3, height * self.spec.scale, width * self.spec.scale), None if state is None else state.shape]
+        found = [part.shape if isinstance(part, Tensor) else None for part in (restored, after)]
+        if found != wanted:
+            what = " and ".join(str(list(shape)) for shape in found if shape is not None)
+            told = " and ".join(str(list(shape)) for shape in wanted if shape is not None)
+            raise ModelError(f"restorer {self.spec.name}: made {what or 'no tensor'} of {list(frame.shape)}, expected {told}; correct its weights")
 
 
 def _loaded(spec: RestorerSpec) -> tuple[nn.Module, int, int]:

@@ -4,8 +4,11 @@ Knows nothing of torch or storage, so a plan can name versions without loading a
 """
 
 import hashlib
+import importlib.util
 import json
 from dataclasses import dataclass
+
+from infra.problem import Problem
 
 BY_ITS_WEIGHTS = "models.own_restorer:detected"  # the architecture of a published checkpoint follows from its parameters' names
 
@@ -40,3 +43,14 @@ class RestorerSpec:
         """Sha256, 64 hex digits, of all of it that can change a picture."""
         parts = [self.sha256, self.factory, self.scale, self.ahead, self.state_channels]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def check_installed(spec: RestorerSpec) -> None:
+    """Tell what a checkpoint of the user's needs and does not find.
+
+    Raises:
+        Problem: spandrel or what it needs is not installed.
+    """
+    for package in ("spandrel", "einops") if spec.own else ():
+        if importlib.util.find_spec(package) is None:
+            raise Problem(f"recipe {spec.name}: a checkpoint of your own needs {package}, which is not installed; pip install 'vidmill[restore]'")

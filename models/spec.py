@@ -22,7 +22,7 @@ class NetworkSpec(Protocol):
     def name(self) -> str: ...
     @property
     def factory(self) -> str:
-        """"package.module:callable" that returns the torch.nn.Module."""
+        """ "package.module:callable" that returns the torch.nn.Module."""
 
     @property
     def weights(self) -> str:

@@ -83,7 +83,8 @@ def plan(height: int, width: int, *, area: int, halo: int, stride: int) -> tuple
         stride: every tile begins and ends on a multiple of it.
     """
     halo = -(-halo // stride) * stride
-    choices = [(_spans(height, rows, halo, stride), _spans(width, columns, halo, stride)) for rows, columns in _grids(height, width, area, halo, stride)]
+    grids = _grids(height, width, area, halo, stride)
+    choices = [(_spans(height, core_height, halo), _spans(width, core_width, halo)) for core_height, core_width in grids]
     rows, columns = min(choices, key=lambda choice: _computed(*choice))
     return tuple(Tile(row, column) for row in rows for column in columns)
 
@@ -92,8 +93,8 @@ def _grids(height: int, width: int, area: int, halo: int, stride: int) -> Iterat
     """Sizes of cores (rows, columns): for every height the widest that fits; the smallest of all where none does."""
     found = False
     for core_height in _cores(height, stride):
-        tall = _largest(height, core_height, halo, stride)
-        wide = next((core for core in _cores(width, stride) if tall * _largest(width, core, halo, stride) <= area), None)
+        tall = _largest(height, core_height, halo)
+        wide = next((core for core in _cores(width, stride) if tall * _largest(width, core, halo) <= area), None)
         if wide is not None:
             found = True
             yield core_height, wide
@@ -116,11 +117,11 @@ def _floor(size: int, stride: int) -> int:
     return min(-(-CORE_FLOOR // stride) * stride, size)
 
 
-def _largest(size: int, core: int, halo: int, stride: int) -> int:
-    return max(span.seen for span in _spans(size, core, halo, stride))
+def _largest(size: int, core: int, halo: int) -> int:
+    return max(span.seen for span in _spans(size, core, halo))
 
 
-def _spans(size: int, core: int, halo: int, stride: int) -> tuple[Span, ...]:
+def _spans(size: int, core: int, halo: int) -> tuple[Span, ...]:
     starts = range(0, size, core)
     return tuple(Span(max(start - halo, 0), min(start + core + halo, size), start, min(start + core, size)) for start in starts)
 
