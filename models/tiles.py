@@ -10,6 +10,7 @@ Knows sizes and nothing of networks.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -73,6 +74,7 @@ class Tile:
         frame[..., y : y + height, x : x + width] = seen[..., top : top + height, left : left + width]
 
 
+@cache
 def plan(height: int, width: int, *, area: int, halo: int, stride: int) -> tuple[Tile, ...]:
     """The tiles of a frame with the least to compute, each of at most `area` pixels where cores of CORE_FLOOR allow it.
 
@@ -118,7 +120,9 @@ def _floor(size: int, stride: int) -> int:
 
 
 def _largest(size: int, core: int, halo: int) -> int:
-    return max(span.seen for span in _spans(size, core, halo))
+    """Pixels that no tile along an axis sees more of."""
+    inner = core + halo * (1 if 2 * core >= size else 2)
+    return size if core >= size else min(inner, size)
 
 
 def _spans(size: int, core: int, halo: int) -> tuple[Span, ...]:
