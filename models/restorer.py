@@ -21,6 +21,7 @@ from models.tiles import BLEND, Tile, plan
 
 CPU_TILE = 1 << 20  # pixels; 1280x720 is one tile
 GPU_TILE = 1 << 22
+OWN_SHARE = 8  # a checkpoint of the user's may keep hundreds of channels, at the size of what comes out: tiles that many times smaller
 PROBE = 64  # pixels of the side of what every network is tried on before the first frame
 
 
@@ -40,7 +41,7 @@ class Restorer:
         """
         self.spec = spec
         self.device = device
-        self.tile_area = tile_area or (CPU_TILE if device.type == "cpu" else GPU_TILE)
+        self.tile_area = tile_area or (CPU_TILE if device.type == "cpu" else GPU_TILE) // (OWN_SHARE if spec.own else 1)
         network, self.reach, self.stride = _loaded(spec)
         self.half = None if spec.own else _half(device)
         self._network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch does not annotate it

@@ -23,9 +23,9 @@ def frames(height, width, count):
 
 
 def run(restorer, height, width):
-    """Five frames through a network, one after the other."""
-    shown, state, given = [], None, frames(height, width, 5 + restorer.spec.ahead)
-    for i in range(5):
+    """Three frames through a network, one after the other."""
+    shown, state, given = [], None, frames(height, width, 3 + restorer.spec.ahead)
+    for i in range(3):
         restored, state = restorer.restore(given[i : i + 1 + restorer.spec.ahead], state)
         shown.append(restored)
     return torch.cat(shown)
@@ -43,12 +43,12 @@ def made(tmp_path_factory):
     return pairs
 
 
-@given(st.sampled_from([Temporal, Doubling]), st.integers(1, 330), st.integers(1, 200))
-@settings(max_examples=25, deadline=None)
+@given(st.sampled_from([Temporal, Doubling]), st.integers(1, 230), st.integers(1, 150))
+@settings(max_examples=15, deadline=None)
 def test_tiled_equals_untiled_at_any_size(made, network, height, width):
     whole, tiled = made[network]
     expected, found = run(whole, height, width), run(tiled, height, width)
-    assert found.shape == expected.shape == (5, 3, height * whole.spec.scale, width * whole.spec.scale)
+    assert found.shape == expected.shape == (3, 3, height * whole.spec.scale, width * whole.spec.scale)
     assert (found - expected).abs().max() < 1e-5
 
 
@@ -56,7 +56,7 @@ def test_a_halo_that_is_too_small_would_be_seen(tmp_path):
     """The test above can fail."""
     whole, tiled = (Restorer(spec_of(tmp_path, Temporal, reach=0), device=CPU, tile_area=area) for area in (1 << 24, LEAST))
     whole.half = tiled.half = None
-    assert (run(tiled, 300, 200) - run(whole, 300, 200)).abs().max() > 1e-4
+    assert (run(tiled, 200, 120) - run(whole, 200, 120)).abs().max() > 1e-4
 
 
 def test_half_precision_is_not_seen_in_8_bits(tmp_path):
@@ -70,12 +70,12 @@ def test_out_of_memory_halves_the_tile_and_gives_the_same(tmp_path, monkeypatch)
     monkeypatch.setattr(Hungry, "fits", 1 << 24)
     roomy, tight = (Restorer(spec_of(tmp_path, Hungry), device=CPU) for _ in range(2))
     roomy.half = tight.half = None
-    expected = run(roomy, 400, 300)
+    expected = run(roomy, 320, 240)
     monkeypatch.setattr(Hungry, "fits", 200 * 200)
-    assert (run(tight, 400, 300) - expected).abs().max() < 1e-5
-    assert tight.tile_area <= 400 * 304 // 2
+    assert (run(tight, 320, 240) - expected).abs().max() < 1e-5
+    assert tight.tile_area <= 320 * 240 // 2
     Hungry.seen.clear()
-    run(tight, 400, 300)
+    run(tight, 320, 240)
     assert max(height * width for height, width in Hungry.seen) <= 200 * 200  # remembered: nothing too large is tried again
 
 
@@ -114,10 +114,9 @@ def test_the_shipped_networks_reach_no_further_than_they_say(network, reach):
     for parameter in made.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     side = 2 * (reach + 2 * STRIDE)
-    rgb = torch.rand((1, 3, side, side), dtype=torch.float64, requires_grad=True)
-    made = made.double()
+    rgb = torch.rand((1, 3, side, side), requires_grad=True)
     if network is Denoiser:
-        out, _ = made(rgb[:, None].expand(1, 3, 3, side, side), torch.zeros(1, Denoiser.STATE_CHANNELS, side // 2, side // 2, dtype=torch.float64))
+        out, _ = made(rgb[:, None].expand(1, 3, 3, side, side), torch.zeros(1, Denoiser.STATE_CHANNELS, side // 2, side // 2))
     else:
         out = made(rgb)
     middle = out.shape[-1] // 2
