@@ -23,7 +23,7 @@ from multiprocessing import BufferTooShort
 from multiprocessing.connection import Connection
 from pathlib import Path
 from threading import Lock
-from typing import BinaryIO, TypeVar, overload
+from typing import BinaryIO, TypeVar
 
 from infra.problem import Problem
 from models.picture import Picture, PictureFormat
@@ -168,22 +168,17 @@ class Child:
         """From now on it may take clip_timeout_s again."""
         self._left_s = self._limits.clip_timeout_s
 
-    @overload
-    def answer(self, kind: type[A]) -> A: ...
-
-    @overload
-    def answer(self, kind: type[A], end: type[B]) -> A | B: ...
-
-    def answer(self, kind: type[A], end: type[Answer] = Failed) -> Answer:
+    def answer(self, kind: type[A], *ends: type[B]) -> A | B:
         """What it says next, its wishes for bytes fulfilled; raises ClipError for what it failed with, TIMEOUT, TOO_LARGE."""
         with self._translated():
             said = self._hear()
-            if not isinstance(said, kind | end | Failed):
-                raise ValueError(f"{type(said).__name__} is no answer")
-        self.is_idle = isinstance(said, Failed | Samples | Ended | Written)
-        if isinstance(said, Failed):
-            raise ClipError(said.kind, said.message)
-        return said
+            if isinstance(said, Failed):
+                self.is_idle = True
+                raise ClipError(said.kind, said.message)
+            if isinstance(said, kind) or isinstance(said, ends):
+                self.is_idle = isinstance(said, Samples | Ended | Written)
+                return said
+            raise ValueError(f"{type(said).__name__} is no answer")
 
     def tell(self, picture: Picture | Ended | None) -> None:
         """The next picture, the end, or (None) that the next one is wanted."""

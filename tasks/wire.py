@@ -1,4 +1,4 @@
-"""What a process that handles media and its owner say to each other: JSON and raw bytes, so the owner unpickles nothing hostile bytes may have shaped.
+"""What a process that handles media and its owner say to each other: JSON and raw bytes, so the owner unpickles nothing hostile bytes may shape.
 
     owner    -- Job -->                                 decoder
              <-- Samples, or Failed --
