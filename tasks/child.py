@@ -175,7 +175,8 @@ class Child:
             if isinstance(said, Failed):
                 self.is_idle = True
                 raise ClipError(said.kind, said.message)
-            if isinstance(said, (kind, *ends)):
+            kinds: tuple[type[A] | type[B], ...] = (kind, *ends)
+            if isinstance(said, kinds):
                 self.is_idle = isinstance(said, Samples | Ended | Written)
                 return said
             raise ValueError(f"{type(said).__name__} is no answer")

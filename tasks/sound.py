@@ -161,12 +161,20 @@ class Sound:
         return begins
 
     def _begin(self, begins: dict[int, Fraction], packet: AudioPacket) -> None:
-        time, over = self._time(packet), self._time(packet) + (packet.duration or 0) * _base(packet.stream)
+        begin = self._time(packet) + Fraction(_skipped_samples(packet), packet.stream.codec_context.sample_rate or 1)
+        over = self._time(packet) + (packet.duration or 0) * _base(packet.stream)
         if not packet.is_discard and (self._end is None or over > 0):
-            begins.setdefault(packet.stream.index, time)
+            begins.setdefault(packet.stream.index, begin)
 
     def _time(self, packet: AudioPacket) -> Fraction:
         return (packet.pts or 0) * _base(packet.stream) - self._start
+
+
+def _skipped_samples(packet: AudioPacket) -> int:
+    """At the beginning of a packet, which players leave out: what an encoder needed to get going."""
+    if not packet.has_sidedata("skip_samples"):
+        return 0
+    return int.from_bytes(bytes(packet.get_sidedata("skip_samples"))[:4], "little")
 
 
 def _base(stream: AudioStream) -> Fraction:
