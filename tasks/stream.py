@@ -159,7 +159,7 @@ class _Ledger:
         self._entry: int | None = None  # pts of the packet that decoding began with
         self.fed = 0
         self.shown = 0
-        self.latest: VideoPacket | None = None  # of those fed
+        self.latest: VideoPacket | None = None  # by the time it is shown
 
     @property
     def end_pts(self) -> int:
@@ -175,14 +175,11 @@ class _Ledger:
             return
         if self._entry is None:
             self._entry = packet.pts
-        if self._is_later(packet):
+        if packet.pts < self._span.end and (self.latest is None or packet.pts > (self.latest.pts or 0)):
             self.latest = packet
         if packet.pts in self._span:
             self.shown += 1
             heappush(self._owed, packet.pts)
-
-    def _is_later(self, packet: VideoPacket) -> bool:
-        return packet.pts is not None and packet.pts < self._span.end and end_pts(self._video, [packet]) > self.end_pts
 
     def leaned_on(self, packet: VideoPacket) -> bool:
         """Whether the packet's damage is the clip's: pictures shown before the one decoding began with may lean on what was left out."""
