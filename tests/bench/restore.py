@@ -16,15 +16,18 @@ from pathlib import Path
 
 import torch
 
+from infra.problem import Problem
+from models.prediction import ModelError
 from tests.bench.restoring import judge, report, speed
 from tests.bench.restoring.clips import EXCERPTS, FRAMES, QUICK, QUICK_FRAMES, Clip, read
 from tests.bench.restoring.contenders import DENOISE, NAMES, UPSCALE, Contenders
 from tests.bench.restoring.judge import VIDMILL, Score
-from tests.bench.restoring.machine import Machine, fastest_half
+from tests.bench.restoring.machine import Machine, shipped
 from tests.bench.restoring.packages import Unavailable, digest
+from tests.bench.restoring.pipeline import pipelines
 from tests.bench.restoring.speed import Speed
 from tests.bench.restoring.tuning import tuned
-from tests.bench.restoring.vidmill import DENOISER, UPSCALER
+from tests.bench.restoring.vidmill import DENOISER_WEIGHTS, UPSCALER_WEIGHTS
 
 RESULTS = Path(__file__).with_name("restore.json")
 TASKS = (DENOISE, UPSCALE)
@@ -48,7 +51,7 @@ class Bench:
     @property
     def shipped(self) -> Machine:
         """What vidmill runs in by itself, and is judged in."""
-        return Machine(self.device, fastest_half(self.device))
+        return shipped(self.device)
 
     @property
     def workers(self) -> int:
@@ -97,6 +100,7 @@ def run(bench: Bench) -> report.Results:
     if UPSCALE in bench.tasks:
         scores += upscaling(bench)
         speeds += speed.upscalers(bench.contenders, machines, rounds=bench.rounds) if bench.rounds else []
+    ours = bench.rounds and VIDMILL in bench.contenders.names
     return report.results(
         command=shlex.join(["python", "-m", "tests.bench.restore", *sys.argv[1:]]),
         weights=_digests(bench),
@@ -105,6 +109,7 @@ def run(bench: Bench) -> report.Results:
         tuned=graphs_of,
         scores=tuple(scores),
         speeds=tuple(speeds),
+        pipelines=tuple(pipelines(bench.contenders, bench.tasks, bench.device) if ours else ()),
     )
 
 
@@ -122,8 +127,8 @@ def say(text: str) -> None:
 def arguments(words: Sequence[str]) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.restore", description="Measure vidmill's restoration beside that of others.")
-    parser.add_argument("--denoiser", type=Path, default=DENOISER, metavar="FILE", help="safetensors; the shipped weights by default")
-    parser.add_argument("--upscaler", type=Path, default=UPSCALER, metavar="FILE", help="the same")
+    parser.add_argument("--denoiser", type=Path, default=DENOISER_WEIGHTS, metavar="FILE", help="safetensors; the shipped weights by default")
+    parser.add_argument("--upscaler", type=Path, default=UPSCALER_WEIGHTS, metavar="FILE", help="the same")
     parser.add_argument("--only", choices=TASKS, help="one of the two tasks")
     parser.add_argument("--contenders", type=_names, default=frozenset(NAMES), help=f"of {','.join(NAMES)}; all by default")
     parser.add_argument("--quick", action="store_true", help=f"one clip, {QUICK_FRAMES} frames: whether it works, not how good it is")
@@ -155,7 +160,7 @@ def main() -> None:
     torch.set_num_threads(1)
     try:
         found = run(bench_of(asked))
-    except (Unavailable, FileNotFoundError) as error:
+    except (Unavailable, FileNotFoundError, Problem, ModelError) as error:
         sys.exit(f"restore: {error}")
     print(report.text(found))
     whole = not (asked.quick or asked.only or asked.contenders != frozenset(NAMES) or asked.rounds == 0)

@@ -5,7 +5,7 @@ import hashlib
 import io
 import struct
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from models.denoiser import Denoiser
 from models.upscaler import Upscaler
 from tests.bench import restore
-from tests.bench.restoring import filters, ncnn, networks, packages, report, score, speed, tuning
+from tests.bench.restoring import filters, ncnn, networks, packages, pipeline, report, score, speed, tuning
 from tests.bench.restoring.clips import Clip, halved, noisy, noisy_unclipped
 from tests.bench.restoring.contenders import DENOISE, NAMES, UPSCALE, Contenders
 from tests.bench.restoring.judge import Score
@@ -28,6 +28,7 @@ from tests.bench.restoring.machine import Machine
 from tests.bench.restoring.speed import Speed
 from tests.bench.restoring.targets import targets
 from tests.bench.restoring.vidmill import denoiser, walked
+from tests.media import encode, moving_pictures
 
 CPU = torch.device("cpu")
 
@@ -197,12 +198,13 @@ def test_ffdnet_with_folded_norms_is_the_network_as_published(tmp_path: Path, mo
 def test_a_clip_is_walked_with_two_frames_ahead_and_its_memory() -> None:
     seen = []
 
-    def network(frames: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        seen.append(([int(frame[0, 0, 0]) for frame in frames[0]], float(state.mean())))
-        return frames[:, 0] + 100, state + 1
+    def step(frames: Sequence[Tensor], state: Tensor | None) -> tuple[Tensor, Tensor]:
+        state = torch.zeros(1) if state is None else state
+        seen.append(([int(frame[0, 0, 0, 0]) for frame in frames], float(state)))
+        return frames[0] + 100, state + 1
 
     rgb = torch.arange(4.0)[:, None, None, None].expand(4, 3, 8, 8)
-    assert torch.equal(walked(network, rgb), rgb + 100)
+    assert torch.equal(walked(step, rgb, ahead=2), rgb + 100)
     assert seen == [([0, 1, 2], 0), ([1, 2, 3], 1), ([2, 3, 3], 2), ([3, 3, 3], 3)]
 
 
@@ -317,6 +319,9 @@ def test_a_whole_run_without_what_others_publish(tmp_path: Path, monkeypatch: py
         save_file(network.state_dict(), tmp_path / name)
     contenders = Contenders(frozenset({"input", "bicubic", "lanczos", "vidmill"}), tmp_path / "d", tmp_path / "u")
     monkeypatch.setattr(speed, "_clip", lambda device: small_clip())
+    (tmp_path / "small.mp4").write_bytes(encode(moving_pictures(8, 64, 48)))
+    monkeypatch.setattr(pipeline, "video", lambda file: tmp_path / "small.mp4")
+    monkeypatch.setattr(pipeline, "ON_CPU", ("small.mp4", None))
     found = restore.run(restore.Bench(contenders, (DENOISE, UPSCALE), (small_clip(),), CPU, rounds=1))
     by_name = {(one.condition, one.contender): one for one in found.scores}
     assert len(by_name) == len(found.scores) == 6 * 2 + 3
@@ -324,10 +329,12 @@ def test_a_whole_run_without_what_others_publish(tmp_path: Path, monkeypatch: py
     assert by_name["sigma 25", "input"].psnr_db == pytest.approx(20.3, abs=0.3)
     assert by_name["x2", "lanczos"].psnr_db > by_name["x2", "vidmill"].psnr_db  # which has learned nothing
     assert {(one.task, one.contender) for one in found.speeds} >= {(DENOISE, "vidmill"), (UPSCALE, "vidmill"), (UPSCALE, "bicubic")}
+    assert [(one.recipe, one.width, one.height, one.frames) for one in found.pipelines] == [("denoise", 64, 48, 8), ("upscale-x2", 64, 48, 8)]
     report.write(found, tmp_path / "restore.json")
     again = report.read(tmp_path / "restore.json")
     assert again.scores == found.scores
     assert again.speeds == found.speeds
+    assert again.pipelines == found.pipelines
     assert report.markdown(again) == report.markdown(found)
     assert f"| vidmill | {by_name['sigma 15', 'vidmill'].psnr_db:.2f} / " in report.markdown(again)
     assert "MISSED       a clean input comes out at 40 dB or better" in report.text(found)

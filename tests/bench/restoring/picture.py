@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
+from infra.problem import Problem
+from models.prediction import ModelError
 from tests.bench.restore import RESULTS
 from tests.bench.restoring import filters, report
 from tests.bench.restoring.clips import EXCERPTS, Clip, halved, noisy, read
@@ -19,7 +21,7 @@ from tests.bench.restoring.contenders import NAMES, Contenders
 from tests.bench.restoring.judge import BICUBIC, FFDNET, NLMEANS, VIDMILL, WAIFU2X
 from tests.bench.restoring.machine import Machine
 from tests.bench.restoring.packages import Unavailable
-from tests.bench.restoring.vidmill import DENOISER, UPSCALER
+from tests.bench.restoring.vidmill import DENOISER_WEIGHTS, UPSCALER_WEIGHTS
 
 PICTURE = RESULTS.with_suffix(".jpg")
 BUNNY = next(excerpt for excerpt in EXCERPTS if excerpt.name == "bigbuckbunny")
@@ -33,10 +35,10 @@ CAPTION, GAP, QUALITY = 22, 6, 88
 def main() -> None:
     """Draw and write it."""
     torch.set_num_threads(1)
-    clip, contenders = read(BUNNY, FRAMES), Contenders(frozenset(NAMES), DENOISER, UPSCALER)
+    clip, contenders = read(BUNNY, FRAMES), Contenders(frozenset(NAMES), DENOISER_WEIGHTS, UPSCALER_WEIGHTS)
     try:
         rows = [row(denoised(clip, contenders), DENOISED_AT, ZOOM_DENOISED), row(upscaled(clip, contenders), UPSCALED_AT, ZOOM_UPSCALED)]
-    except (Unavailable, FileNotFoundError) as error:
+    except (Unavailable, FileNotFoundError, Problem, ModelError) as error:
         sys.exit(f"picture: {error}")
     sheet = np.concatenate([rows[0], np.full((GAP, *rows[0].shape[1:]), 255, np.uint8), rows[1]])
     Image.fromarray(sheet).save(PICTURE, quality=QUALITY, subsampling=0, optimize=True)

@@ -32,6 +32,7 @@ from tests.bench.restoring.judge import (
     Score,
     mean,
 )
+from tests.bench.restoring.pipeline import Pipeline
 from tests.bench.restoring.speed import Speed
 from tests.bench.restoring.targets import FLOAT32, Target, targets
 
@@ -64,6 +65,7 @@ class Results:
     tuned: dict[str, dict[str, str]]  # condition -> filter -> graph
     scores: tuple[Score, ...]
     speeds: tuple[Speed, ...]
+    pipelines: tuple[Pipeline, ...]
 
     @property
     def targets(self) -> tuple[Target, ...]:
@@ -88,7 +90,8 @@ def read(path: Path) -> Results:
     del values["targets"]
     scores = tuple(Score(**one) for one in values.pop("scores"))
     speeds = tuple(Speed(**one | {"ms_per_frame": tuple(one["ms_per_frame"])}) for one in values.pop("speeds"))
-    return Results(scores=scores, speeds=speeds, **values)
+    pipelines = tuple(Pipeline(**one) for one in values.pop("pipelines"))
+    return Results(scores=scores, speeds=speeds, pipelines=pipelines, **values)
 
 
 def tables(found: Results) -> Iterator[Table]:
@@ -156,6 +159,7 @@ def remarks(found: Results) -> list[str]:
         "The classics' parameters are the best of a grid on these very clips; vidmill's denoiser is told nothing.",
         *_unclipped(found),
         *_speeds(found),
+        *_pipelines(found),
     ]
     return said
 
@@ -172,6 +176,12 @@ def _speeds(found: Results) -> Iterator[str]:
             rounds = len(speed.ms_per_frame)
             what = f"{speed.width}x{speed.height}" + (" from half of it" if task == "upscale" else "")
             yield f"Speed, {task}: {what}, {speed.device}, median of {rounds} rounds in turn."
+
+
+def _pipelines(found: Results) -> Iterator[str]:
+    for one in found.pipelines:
+        waits = f"; the GPU waits {one.waiting:.0%} of the time" if one.device == "cuda" else ""
+        yield f"A whole video, {one.recipe}, {one.width}x{one.height}, decoding and encoding included: {one.fps:.1f} frames/s{waits}."
 
 
 def parameters(found: Results) -> Iterator[str]:

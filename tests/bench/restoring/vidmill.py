@@ -1,54 +1,62 @@
-"""vidmill's own networks on whole clips.
+"""vidmill's own networks on whole clips, through the code that restores videos.
 
-Knows how a clip is walked through: the denoiser with two frames ahead and its memory, the upscaler frame by frame.
+Knows how a clip is walked through: the denoiser with the frames ahead and its memory, the upscaler frame by frame.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
-from torch import Tensor, nn
-from torch.nn.functional import pad
+from torch import Tensor
 
-from models.denoiser import AHEAD, STRIDE, Denoiser
-from models.upscaler import Upscaler
+from models.restorer import Restorer
+from models.restorer_spec import RestorerSpec
+from models.restorers import DENOISER, UPSCALER_X2
 from tests.bench.restoring.machine import Machine, OnClips, framewise
+from tests.bench.restoring.packages import digest
 
+Step = Callable[[Sequence[Tensor], Tensor | None], tuple[Tensor, Tensor | None]]
 WEIGHTS = Path(__file__).parents[3] / "models" / "trained"
-DENOISER, UPSCALER = WEIGHTS / "denoise-v1.safetensors", WEIGHTS / "upscale-x2-v1.safetensors"
+DENOISER_WEIGHTS, UPSCALER_WEIGHTS = (WEIGHTS / f"{spec.name}.safetensors" for spec in (DENOISER, UPSCALER_X2))
 
 
 def denoiser(weights: Path, machine: Machine) -> OnClips:
     """Denoises [T, H, W, 3] of 0..255, blindly."""
-    network = machine.ready(_filled(Denoiser(), weights))
+    restorer = _restorer(DENOISER, weights, machine)
 
     def denoised(frames: np.ndarray) -> np.ndarray:
-        height, width = frames.shape[1:3]
-        rgb = pad(machine.tensor(frames), (0, -width % STRIDE, 0, -height % STRIDE), mode="replicate")
-        with machine.computing():
-            return machine.frames(walked(network, rgb)[..., :height, :width])
+        return machine.frames(walked(restorer.restore, machine.tensor(frames), ahead=DENOISER.ahead))
 
     return denoised
 
 
-def walked(network: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], rgb: Tensor) -> Tensor:
+def walked(step: Step, rgb: Tensor, *, ahead: int) -> Tensor:
     """What a denoiser makes of a clip, float [T, 3, H, W], from its first frame to its last."""
-    count, _, height, width = rgb.shape
-    state, clean = rgb.new_zeros((1, Denoiser.STATE_CHANNELS, height // 2, width // 2)), []
+    state, clean, count = None, [], len(rgb)
     for now in range(count):
-        window = rgb[[min(now + ahead, count - 1) for ahead in range(1 + AHEAD)]]
-        one, state = network(window[None], state)
+        one, state = step([rgb[min(now + k, count - 1)][None] for k in range(1 + ahead)], state)
         clean.append(one)
-    return torch.cat(clean).float()
+    return torch.cat(clean)
 
 
 def upscaler(weights: Path, machine: Machine) -> OnClips:
     """Doubles [T, H, W, 3] of 0..255."""
-    return framewise(machine.ready(_filled(Upscaler(), weights)), machine)
+    restorer = _restorer(UPSCALER_X2, weights, machine)
+    return framewise(lambda rgb: restorer.restore([rgb], None)[0], Machine(machine.device))
 
 
-def _filled(network: nn.Module, weights: Path) -> nn.Module:
-    network.load_state_dict(load_file(weights))
-    return network.eval()
+def with_weights(spec: RestorerSpec, weights: Path) -> RestorerSpec:
+    """The network with the weights of this file.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    return replace(spec, weights=f"file:{weights.resolve()}", sha256=digest(weights))
+
+
+def _restorer(spec: RestorerSpec, weights: Path, machine: Machine) -> Restorer:
+    restorer = Restorer(with_weights(spec, weights), device=machine.device)
+    restorer.half = machine.half
+    return restorer
