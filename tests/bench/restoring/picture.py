@@ -26,9 +26,9 @@ from tests.bench.restoring.vidmill import DENOISER_WEIGHTS, UPSCALER_WEIGHTS
 PICTURE = RESULTS.with_suffix(".jpg")
 BUNNY = next(excerpt for excerpt in EXCERPTS if excerpt.name == "bigbuckbunny")
 SIGMA, FRAMES, FRAME = 25, 16, 12  # the frame shown has others before and after it
-DENOISED_AT, UPSCALED_AT = (180, 10), (270, 40)  # left, top of the crops
+DENOISED_AT, UPSCALED_AT = (190, 60), (270, 50)  # left, top of the crops
 TILE = (232, 174)  # pixels of a tile; crops are shown enlarged
-ZOOM_DENOISED, ZOOM_UPSCALED = 1.5, 3.0
+ZOOM_DENOISED, ZOOM_UPSCALED = 1.5, 2.0
 CAPTION, GAP, QUALITY = 22, 6, 88
 
 
