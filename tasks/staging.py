@@ -1,6 +1,7 @@
 """Staging: what workers have finished of a shard and nobody sees yet.
 
     OUT/_wip/shard=<shard>/<feature folder>/<try>-<any>.fragment     rows, with the etag of what they were made from
+    OUT/_wip/shard=<shard>/media/<partitions>/<try>-<any>.mp4              a restored video, there before the fragment that names it
     OUT/_wip/shard=<shard>/failures/<try>-<any>.fragment
     OUT/_wip/shard=<shard>/roster-<shard etag>.fragment              every member of the shard, written when it was read to its end
 
@@ -15,6 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from infra import storage
+from tasks.feature import Feature
+from tasks.media import MEDIA_FOLDER, SUFFIX
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,16 @@ class Staging:
         """Stage finished rows."""
         if rows.num_rows:
             _write(f"{self.root}/{folder}/{self.try_id}-{uuid.uuid4().hex}.fragment", rows)
+
+    def add_media(self, feature: Feature, path: str) -> str:
+        """Stage a finished local file; the name that its row must give as `staged`."""
+        name = f"{self.try_id}-{uuid.uuid4().hex}{SUFFIX}"
+        storage.publish_file(f"{self.media(feature)}/{name}", path)
+        return name
+
+    def media(self, feature: Feature) -> str:
+        """Folder of the staged files that a feature's rows name."""
+        return f"{self.root}/{MEDIA_FOLDER}/{feature.partitions}"
 
     def tables(self, folder: str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """The fragments of a folder, one at a time."""
