@@ -20,7 +20,7 @@ from flows.crash import root_of
 from flows.preflight import checked_plan
 from flows.step import in_flow_run, step
 from flows.watch import Watch, chosen_run_id, note, note_summary
-from infra.cluster import ray_session
+from infra.cluster import Resources, ray_session
 from infra.lease import Lease, lease
 from infra.problem import Problem
 from infra.settings import RunConfig
@@ -28,7 +28,7 @@ from infra.storage import StorageError, normal
 from tasks.labels import Labels, read_annotations
 from tasks.leftovers import delete_leftovers
 from tasks.membership import note_members
-from tasks.plan import RunPlan, manifest_columns, overlay_work
+from tasks.plan import RunPlan, before_enhancement, enhancement, manifest_columns, overlay_work
 from tasks.publish import PublishContext
 from tasks.record import CorpusCoverage, RunSummary, Status, summarize, write_record
 from tasks.select import Selection
@@ -54,6 +54,7 @@ class Processed:
     status: Status
     tally: Tally
     problems: tuple[str, ...]
+    stopped: bool = False  # before its end
 
 
 @flow(name="process-corpus", flow_run_name="{config.name}")
@@ -154,32 +155,47 @@ def process_shards(plan: RunPlan, run_id: str, held: Lease) -> Processed:
     """
     if in_flow_run() and task_run.run_count > 1:
         plan = checked_plan(plan.config, plan.selection)
-    config = plan.config.model_copy(update={"output": normal(plan.config.output)})  # workers may stand in another folder
-    watch, overlay = Watch(plan), overlay_work(plan)
-    if config.source.kind in LOOSE:
-        note_members(config.output, plan.corpus)
-    labels = Labels(read_annotations(plan.corpus.annotations).table, manifest_columns(config))
-    context = PublishContext(config.output, run_id, plan.corpus.identity, labels, plan.labels_etags, overlay, held.confirm)
-    with ray_session(config.cluster, preload=("tasks.workers",)) as found:
-        from tasks.pipeline import Run, TooManyFailures, process  # brings Ray Data, which a run with nothing to do need not load
-
-        seen = Tally()
-
-        def counted(tally: Tally) -> None:
-            nonlocal seen
-            seen = tally
-            held.check()
-            watch.tally(tally)
-
-        run = Run(config, context, plan.work, counted, watch.failure)
+    plan = replace(plan, config=plan.config.model_copy(update={"output": normal(plan.config.output)}))  # workers may stand in another folder
+    if plan.config.source.kind in LOOSE:
+        note_members(plan.config.output, plan.corpus)
+    with ray_session(plan.config.cluster, preload=("tasks.workers",)) as found:
+        first = _carried_through(before_enhancement(plan), run_id, held, found)
+        if first.stopped:
+            return first
         try:
-            tally = process(run, found)
-        except TooManyFailures as error:
-            return Processed("too many failures", error.tally, (str(error), *error.tally.problems))
-        except Exception as error:
-            if isinstance(root := root_of(error), StorageError):  # what a worker could not stage; the rest is staged or published
-                return Processed("work left", seen, (*seen.problems, str(root)))
-            raise
+            second = _carried_through(enhancement(plan), run_id, held, found)
+        except StorageError as error:  # what is published cannot be read now
+            second = Processed("work left", Tally(), (str(error),))
+    status: Status = second.status if second.status != "done" else first.status
+    return Processed(status, first.tally.joined(second.tally), (*first.problems, *second.problems))
+
+
+def _carried_through(plan: RunPlan, run_id: str, held: Lease, found: Resources) -> Processed:
+    """One part of a plan: everything but enhancement, or enhancement."""
+    from tasks.pipeline import Run, TooManyFailures, enhance, process  # brings Ray Data, which a run with nothing to do need not load
+
+    if not plan.work:
+        return Processed("done", Tally(), ())
+    enhancing = all(feature.table == "enhanced" for work in plan.work for feature in work.features)
+    watch, seen = Watch(plan, "enhance" if enhancing else "decode, infer"), Tally()
+
+    def counted(tally: Tally) -> None:
+        nonlocal seen
+        seen = tally
+        held.check()
+        watch.tally(tally)
+
+    labels = Labels(read_annotations(plan.corpus.annotations).table, manifest_columns(plan.config))
+    context = PublishContext(plan.config.output, run_id, plan.corpus.identity, labels, plan.labels_etags, overlay_work(plan), held.confirm)
+    run = Run(plan.config, context, plan.work, counted, watch.failure)
+    try:
+        tally = (enhance if enhancing else process)(run, found)
+    except TooManyFailures as error:
+        return Processed("too many failures", error.tally, (str(error), *error.tally.problems), stopped=True)
+    except Exception as error:
+        if isinstance(root := root_of(error), StorageError):  # what a worker could not stage; the rest is staged or published
+            return Processed("work left", seen, (*seen.problems, str(root)), stopped=True)
+        raise
     return Processed("work left" if tally.problems else "done", tally, tuple(tally.problems))
 
 

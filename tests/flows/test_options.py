@@ -67,7 +67,7 @@ def test_values_of_each_sort(arguments: list[str], overrides: dict[str, Any]) ->
 
 
 def test_every_field_can_be_set_by_its_flag() -> None:
-    values = {"models": json.dumps([MODEL]), "source.kind": "manifest", "cluster.gpus": "0"}
+    values = {"models": json.dumps([MODEL]), "source.kind": "manifest", "cluster.gpus": "0", "enhance": "denoise"}
     given = {name: values.get(name, "7") for name, info in fields() if info.annotation is not bool}
     config = load(None, overrides_of(*(part for name, value in given.items() for part in (flag(name), value))))
     assert config.limits.max_failed == config.decode.fps == config.cluster.cpus == 7

@@ -42,7 +42,7 @@ def test_numbers_may_come_as_text_from_flags() -> None:
 
 
 def test_a_run_that_asks_for_no_model_is_refused() -> None:
-    with pytest.raises(ValidationError, match="embed and tag are both empty"):
+    with pytest.raises(ValidationError, match="embed, tag and enhance are all empty"):
         RunConfig.model_validate({"source": SOURCE, "output": "o", "embed": []})
     assert RunConfig.model_validate({"source": SOURCE, "output": "o", "embed": [], "tag": ["efficientnet-lite0"]}).embed == []
 

@@ -1,18 +1,19 @@
 """Whole runs in this process, stage after stage as the pipeline chains them, with small networks and without Ray."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from infra import storage
 from infra.settings import LimitsConfig, RunConfig
-from tasks.encoded import Failure
+from tasks.encoded import Failure, Outcome, Parcel
+from tasks.enhance_workers import EnhanceWorker, read_clips
 from tasks.feature import model_specs
 from tasks.isolate import Decoder
 from tasks.labels import Labels, read_annotations
 from tasks.membership import note_members
-from tasks.plan import manifest_columns, overlay_work, plan_run
+from tasks.plan import RunPlan, before_enhancement, enhancement, manifest_columns, overlay_work, plan_run
 from tasks.publish import PublishContext, publish_shard
 from tasks.record import RunSummary, Status, new_run_id, summarize, write_record
 from tasks.select import selection_of
@@ -22,6 +23,7 @@ from tasks.verify import altered_files
 from tasks.workers import ClipWorker, read_parcels
 from tests.corpus import config_for
 from tests.tasks.networks import entry
+from tests.tasks.restorers import brighteners
 
 
 def settings(folder: Path, source: dict[str, Any], **more: Any) -> RunConfig:
@@ -39,19 +41,36 @@ def run(config: RunConfig, *, select: Sequence[str] = ()) -> RunSummary:
     if config.source.kind in LOOSE and plan.work:
         note_members(config.output, plan.corpus)
     labels = Labels(read_annotations(plan.corpus.annotations).table, manifest_columns(config))
-    overlay = overlay_work(plan)
-    context = PublishContext(config.output, run_id, plan.corpus.identity, labels, plan.labels_etags, overlay)
-    worker = _worker(config, run_id) if plan.work else None
-    for work in ([overlay] if overlay else []) + list(plan.work):
-        assert worker is not None
-        for parcel in read_parcels(work, config):
-            if tally.add(worker(parcel)) and work is not overlay:
-                tally.published.append(publish_shard(context, work))
+    first = before_enhancement(plan)
+    _carry_through(first, _context(first, labels, run_id), tally, read_parcels, _worker)
+    second, later = enhancement(plan), Tally()
+    _carry_through(second, _context(second, labels, run_id), later, read_clips, _enhance_worker)
+    tally = tally.joined(later)
     status: Status = "work left" if tally.problems else "done" if plan.work else "nothing to do"
     summary = summarize(plan, run_id, status, tally, tally.problems, 1.0)
     if plan.work:
         write_record(plan, run_id, summary.status, summary)
     return summary
+
+
+def _context(plan: RunPlan, labels: Labels, run_id: str) -> PublishContext:
+    return PublishContext(plan.config.output, run_id, plan.corpus.identity, labels, plan.labels_etags, overlay_work(plan))
+
+
+def _carry_through(
+    plan: RunPlan, context: PublishContext, tally: Tally, read: Callable[..., Iterator[Parcel]], worker_of: Callable[..., Callable[[Parcel], Outcome]]
+) -> None:
+    """One part of a run."""
+    worker = worker_of(plan.config, context.run_id) if plan.work else None
+    for work in ([context.replacements] if context.replacements else []) + list(plan.work):
+        assert worker is not None
+        for parcel in read(work, plan.config):
+            if tally.add(worker(parcel)) and work is not context.replacements:
+                tally.published.append(publish_shard(context, work))
+
+
+def _enhance_worker(config: RunConfig, run_id: str) -> EnhanceWorker:
+    return EnhanceWorker(config, run_id, "", tools_of=brighteners)
 
 
 def _worker(config: RunConfig, run_id: str) -> ClipWorker:
