@@ -1,6 +1,6 @@
-"""process-corpus: from a corpus to Parquet; what is missing is computed, what is there is left alone.
+"""process-corpus: from a corpus to Parquet and restored videos; what is missing is computed, what is there is left alone.
 
-    plan -> lease -> process -> report
+    plan -> lease -> process: decode, infer -> process: enhance -> report
 
 Runs as a Prefect flow, with a server or a temporary one, and as the plain function `process_corpus.fn` without any.
 """
@@ -31,6 +31,7 @@ from tasks.membership import note_members
 from tasks.plan import RunPlan, before_enhancement, enhancement, manifest_columns, overlay_work
 from tasks.publish import PublishContext
 from tasks.record import CorpusCoverage, RunSummary, Status, summarize, write_record
+from tasks.report import write_report
 from tasks.select import Selection
 from tasks.source import LOOSE
 from tasks.tally import Tally
@@ -65,6 +66,11 @@ def process_corpus(config: RunConfig) -> RunSummary:
         Problem: the configuration, the source or the output is not usable; nothing was done.
         RunIncomplete: shards are left, or `limits.max_failed` was exceeded; run again to go on.
     """
+    return work_through(config)
+
+
+def work_through(config: RunConfig) -> RunSummary:
+    """Plan, process and report, under a lease if there is something to do; raises as `process_corpus`."""
     started_s = time.monotonic()
     plan = plan_corpus(config)
     run_id = chosen_run_id()
@@ -83,12 +89,22 @@ def carry_out(plan: RunPlan, run_id: str, held: Lease, started_s: float) -> RunS
         processed = process_shards(plan, run_id, held)
         try:
             summary = replace(report(plan, run_id, processed, started_s), notices=held.notices)
+            if summary.enhanced:
+                summary = _pictured(summary, plan, run_id)
             write_record(plan, run_id, summary.status, summary)
         except StorageError as error:
             summary = _unreported(plan, run_id, processed, error, time.monotonic() - started_s)
             with suppress(StorageError):
                 write_record(plan, run_id, summary.status, summary)
     return summary
+
+
+def _pictured(summary: RunSummary, plan: RunPlan, run_id: str) -> RunSummary:
+    """With a page of before and after; a table that cannot be read is a matter of `verify`, not of this run."""
+    try:
+        return replace(summary, report=picture_report(plan, run_id))
+    except Problem as problem:
+        return replace(summary, notices=(*summary.notices, f"no page of before and after: {problem}"))
 
 
 def _unreported(plan: RunPlan, run_id: str, processed: Processed, error: StorageError, elapsed_s: float) -> RunSummary:
@@ -208,6 +224,12 @@ def report(plan: RunPlan, run_id: str, processed: Processed, started_s: float) -
     if in_flow_run():
         _show_outcome(summary)
     return summary
+
+
+@step(name="picture report")
+def picture_report(plan: RunPlan, run_id: str) -> str:
+    """A page of before and after, from what is published; its address."""
+    return write_report(plan.config.output, run_id, plan.config.name, plan.features, [shard.name for shard in plan.corpus.shards])
 
 
 def _show_outcome(summary: RunSummary) -> None:
