@@ -26,9 +26,9 @@ from infra.problem import Problem
 from infra.settings import RunConfig
 from infra.storage import StorageError, normal
 from tasks.labels import Labels, read_annotations
-from tasks.leftovers import delete_leftovers
+from tasks.leftovers import delete_leftovers, delete_published_staging
 from tasks.membership import note_members
-from tasks.plan import RunPlan, before_enhancement, enhancement, manifest_columns, overlay_work
+from tasks.plan import RunPlan, before_enhancement, enhancement, manifest_columns, overlay_work, staged_in_vain
 from tasks.publish import PublishContext
 from tasks.record import CorpusCoverage, RunSummary, Status, summarize, write_record
 from tasks.report import write_report
@@ -74,10 +74,12 @@ def work_through(config: RunConfig) -> RunSummary:
     started_s = time.monotonic()
     plan = plan_corpus(config)
     run_id = chosen_run_id()
-    if not plan.work:
-        return complete(report(plan, run_id, Processed("nothing to do", Tally(), ()), started_s))
+    idle = Processed("nothing to do", Tally(), ())
+    if not plan.work and not staged_in_vain(plan):
+        return complete(report(plan, run_id, idle, started_s))
     with lease(config.output, run_id=run_id) as held:
-        return complete(carry_out(plan, run_id, held, started_s))
+        delete_published_staging(plan)
+        return complete(carry_out(plan, run_id, held, started_s) if plan.work else report(plan, run_id, idle, started_s))
 
 
 def carry_out(plan: RunPlan, run_id: str, held: Lease, started_s: float) -> RunSummary:

@@ -59,6 +59,12 @@ def is_folder(path: str) -> bool:
     return os.path.isdir(path)
 
 
+def folders(path: str) -> Iterator[str]:
+    """Names of the folders in a folder; nothing where there is none."""
+    with told(path), suppress(FileNotFoundError, NotADirectoryError), os.scandir(path) as entries:
+        yield from (entry.name for entry in entries if entry.is_dir())
+
+
 def scan(folder: str, parts: Sequence[str]) -> Iterator[ObjectInfo]:
     """Regular files below a folder that match, links followed; nothing where there is no folder."""
     if os.path.isdir(folder):

@@ -67,6 +67,13 @@ def is_folder(uri: str) -> bool:
     return not prefix or request(uri, "list_objects_v2", Bucket=bucket, Prefix=prefix, MaxKeys=1).get("KeyCount", 0) > 0
 
 
+def folders(uri: str) -> Iterator[str]:
+    """Names of what looks like folders below a prefix."""
+    bucket, prefix = _prefix(uri)
+    for page in _pages(uri, Bucket=bucket, Prefix=prefix, Delimiter="/"):
+        yield from (item["Prefix"].removeprefix(prefix).rstrip("/") for item in page.get("CommonPrefixes", ()))
+
+
 def scan(folder: str, parts: Sequence[str]) -> Iterator[ObjectInfo]:
     """Objects below a prefix that match, from one stream of LIST requests."""
     bucket, prefix = _prefix(folder)
@@ -308,11 +315,15 @@ def _put_if(uri: str, data: bytes, **condition: str) -> str | None:
 
 
 def _listed(uri: str, **query: str) -> Iterator[dict[str, Any]]:
+    return (item for page in _pages(uri, **query) for item in page.get("Contents", ()))
+
+
+def _pages(uri: str, **query: str) -> Iterator[dict[str, Any]]:
     page: dict[str, Any] = {"IsTruncated": True}
     while page.get("IsTruncated"):
         token = {"ContinuationToken": page["NextContinuationToken"]} if "NextContinuationToken" in page else {}
         page = request(uri, "list_objects_v2", **query, **token)
-        yield from page.get("Contents", ())
+        yield page
         if page.get("IsTruncated") and not page.get("NextContinuationToken"):
             raise StorageError(uri, Cause.FAILED, "the store cut its list short")
 

@@ -1,7 +1,7 @@
 """Objects by address: a path, file:///path, or s3://bucket/key, all the same to the caller.
 
-    list_objects, list_names, walk     what is there
-    stat
+    list_objects, list_names, stat     what is there
+    list_folders, walk
     open_stream, open_seekable         read, with memory that does not grow with the object
     publish, write_bytes, copy         a reader sees all of it or nothing
     create_exclusive, replace_if       one winner of many
@@ -21,9 +21,9 @@ from infra.store import Cause, NotFound, ObjectInfo, StorageError, Store, Versio
 
 __all__ = [
     "Cause", "NotFound", "ObjectInfo", "StorageError", "Versioned",
-    "always_conditional", "copy", "create_exclusive", "delete", "delete_if", "delete_tree", "exists", "list_names", "list_objects", "normal",
-    "open_seekable", "open_stream", "publish", "publish_file", "read_bytes", "read_versioned", "real", "relative", "replace_if", "root_of",
-    "stat", "sweep", "walk", "write_bytes",
+    "always_conditional", "copy", "create_exclusive", "delete", "delete_if", "delete_tree", "exists", "list_folders", "list_names",
+    "list_objects", "normal", "open_seekable", "open_stream", "publish", "publish_file", "read_bytes", "read_versioned", "real", "relative",
+    "replace_if", "root_of", "stat", "sweep", "walk", "write_bytes",
 ]  # fmt: skip
 
 COPY_BYTES = 1 << 20
@@ -56,6 +56,12 @@ def list_names(folder: str) -> dict[str, ObjectInfo]:
     """Files of one folder by name, sub-folders left out; empty where there is no folder."""
     uri = normal(folder)
     return {relative(found.uri, uri): found for found in _store(uri).scan(uri, ("*",))}
+
+
+def list_folders(folder: str) -> list[str]:
+    """Names of the folders in a folder, sorted; none where there is no such folder."""
+    uri = normal(folder)
+    return sorted(_store(uri).folders(uri))
 
 
 def walk(folder: str) -> Iterator[ObjectInfo]:

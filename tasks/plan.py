@@ -24,6 +24,7 @@ from tasks.published import FAILURES_FOLDER, FOOTER_THREADS, Footer, footers, fo
 from tasks.select import Selection
 from tasks.shardwork import ShardWork, attempt_of, explains, published_failures
 from tasks.source import LOOSE, Corpus, Membership, Shard, identity_of, list_corpus
+from tasks.staging import Staging, staged_shards
 
 Published = Mapping[Feature, Mapping[str, Footer]]  # footers by shard
 
@@ -103,8 +104,18 @@ def _joined(work: ShardWork, planned: ShardWork | None, plan: RunPlan) -> ShardW
 
 
 def _only(plan: RunPlan, work: tuple[ShardWork, ...], features: frozenset[Feature]) -> RunPlan:
-    chosen = (replace(item, features=tuple(feature for feature in item.features if feature in features)) for item in work)
-    return replace(plan, work=tuple(item for item in chosen if item.features))
+    def part(item: ShardWork) -> ShardWork:
+        settled = tuple(feature for feature in plan.features if feature not in item.features)
+        return replace(item, features=tuple(feature for feature in item.features if feature in features), settled=settled)
+
+    return replace(plan, work=tuple(item for item in map(part, work) if item.features))
+
+
+def staged_in_vain(plan: RunPlan) -> tuple[Staging, ...]:
+    """Staging of shards that need nothing: a run was killed between the last file of a shard and the end of its fragments."""
+    done = {shard.name for shard in plan.corpus.shards} - {work.shard.name for work in plan.work}
+    found = (Staging(plan.config.output, shard) for shard in staged_shards(plan.config.output) if shard in done)
+    return tuple(staging for staging in found if staging.holds(plan.features))
 
 
 def overlay_work(plan: RunPlan) -> ShardWork | None:

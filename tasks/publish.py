@@ -113,7 +113,7 @@ class _Publication:
             written.append(publish())
             crash_point(edge)
         self.context.guard()
-        Staging(self.context.output, self.work.shard.name).clear()
+        Staging(self.context.output, self.work.shard.name).clear((*self.work.features, *self.work.settled))
         crash_point(CrashPoint.CLEARED)
         kinds = Counter(str(failure["kind"]) for failure in failures)
         rows = tuple((feature, len(choice)) for feature, choice in chosen.items())

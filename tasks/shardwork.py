@@ -36,6 +36,7 @@ class ShardWork:
     overlay: bool = False  # an archive of replacements: staged for other shards, not published itself
     try_id: str = ""  # who works on it; see `Staging`
     retried: frozenset[Attempt] = frozenset()  # published failures that are to be tried again
+    settled: tuple[Feature, ...] = ()  # that need nothing, nor what is staged of them
 
     def wants(self, feature: Feature) -> bool:
         """Whether the feature is to be published."""

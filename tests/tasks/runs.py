@@ -12,6 +12,7 @@ from tasks.enhance_workers import EnhanceWorker, read_clips
 from tasks.feature import model_specs
 from tasks.isolate import Decoder
 from tasks.labels import Labels, read_annotations
+from tasks.leftovers import delete_published_staging
 from tasks.membership import note_members
 from tasks.plan import RunPlan, before_enhancement, enhancement, manifest_columns, overlay_work, plan_run
 from tasks.publish import PublishContext, publish_shard
@@ -38,6 +39,7 @@ def run(config: RunConfig, *, select: Sequence[str] = ()) -> RunSummary:
     for uri in altered_files(config.output, selection) if selection and selection.takes_altered() else ():
         storage.delete(uri)
     plan, run_id, tally = plan_run(config, selection), new_run_id(), Tally()
+    delete_published_staging(plan)
     if config.source.kind in LOOSE and plan.work:
         note_members(config.output, plan.corpus)
     labels = Labels(read_annotations(plan.corpus.annotations).table, manifest_columns(config))
