@@ -10,6 +10,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from infra.crash_point import CrashPoint, crash_point
 from infra.problem import Problem
@@ -18,15 +19,19 @@ from infra.storage import StorageError
 from models.prediction import ModelError, ModelMemoryError
 from tasks.clip import ClipError, FailureKind
 from tasks.encoded import EncodedClip, Failure, Outcome, Parcel, ShardEnd, failed_clip
+from tasks.enhance import Enhanced
 from tasks.feature import Feature
 from tasks.infer import opened
 from tasks.media import SUFFIX, digest_of
 from tasks.published import FAILURES_FOLDER
 from tasks.read import ShardReader, as_clip_error
-from tasks.restored import Enhanced, Enhances, restorers
+from tasks.restored import Enhances, restorers
 from tasks.rows import enhanced_rows, failure_rows
 from tasks.shardwork import ShardWork, done_keys, published_etags, roster_of
 from tasks.staging import Roster, Staging
+
+if TYPE_CHECKING:
+    from models.quality import Quality
 
 
 def read_clips(work: ShardWork, config: RunConfig) -> Iterator[Parcel]:
@@ -126,7 +131,7 @@ class EnhanceWorker:
             self._stage(clip, feature, enhanced, path, staging)
         return []
 
-    def _stage(self, clip: EncodedClip, feature: Feature, enhanced: Enhanced, path: str, staging: Staging) -> None:
+    def _stage(self, clip: EncodedClip, feature: Feature, enhanced: "Enhanced[Quality]", path: str, staging: Staging) -> None:
         with open(path, "rb") as file:
             digest = digest_of(file)
         staged = staging.add_media(feature, path)

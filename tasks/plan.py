@@ -16,6 +16,7 @@ from infra.problem import Problem
 from infra.settings import RunConfig, SourceKind
 from models import weights
 from tasks import manifest
+from tasks.encoding import Encoding, check_encoding
 from tasks.feature import Feature, features_of, model_specs, recipes_of
 from tasks.labels import labels_etag
 from tasks.media import listed_digest
@@ -61,6 +62,8 @@ def plan_run(config: RunConfig, selection: Selection | None = None) -> RunPlan:
         weights.check(spec)
     for recipe in recipes_of(config):
         recipe.check()
+    for entry in config.enhance:
+        check_encoding(Encoding.of(entry))
     loose = config.source.kind in LOOSE
     corpus = list_corpus(config, _members(config) if loose else {})
     published = {feature: footers(config.output, feature) for feature in features}

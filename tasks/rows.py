@@ -4,22 +4,25 @@ Knows the schema and the data model; writes nothing.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from models.prediction import Prediction
 from tasks.encoded import EncodedClip, Failure
+from tasks.enhance import Enhanced
 from tasks.feature import Feature
 from tasks.infer import DecodedClip, InferredClip
-from tasks.restored import Enhanced
 from tasks.schema import CLIPS, ENHANCED, FAILURES, TAGS, embeddings_schema
+
+if TYPE_CHECKING:
+    from models.quality import Quality
 
 TAGS_PER_CLIP = 5
 ETAG = pa.field("source_etag", pa.string())
 STAGED = pa.field("staged", pa.string())
-QUALITY = ("noise_before", "noise_after", "psnr_down_db", "flicker_before", "flicker_after", "sample_time_s", "before_jpeg", "after_jpeg")
+QUALITY = ("noise_before", "noise_after", "psnr_down_db", "flicker_before", "flicker_after", "before_jpeg", "after_jpeg")
 
 
 def failure_rows(failures: Iterable[Failure], *, shard: str, run_id: str) -> pa.Table:
@@ -52,9 +55,9 @@ def feature_rows(feature: Feature, clips: Sequence[InferredClip], *, shard: str,
     return _embedding_rows(found, shard, per_frame=per_frame)
 
 
-def enhanced_rows(clip: EncodedClip, found: Enhanced, *, shard: str, size_bytes: int, digest: str, staged: str) -> pa.Table:
+def enhanced_rows(clip: EncodedClip, found: "Enhanced[Quality]", *, shard: str, size_bytes: int, digest: str, staged: str) -> pa.Table:
     """The row of a restored clip, and as `staged` the name of its file, which has no address yet."""
-    end_s = clip.start_s + found.duration_s if clip.end_s is None else clip.end_s
+    end_s, at = clip.start_s + found.duration_s if clip.end_s is None else clip.end_s, found.quality.sample_pts
     row = {
         "clip_id": clip.key,
         "video_id": clip.video_id,
@@ -66,6 +69,7 @@ def enhanced_rows(clip: EncodedClip, found: Enhanced, *, shard: str, size_bytes:
         "size_bytes": size_bytes,
         "media_digest": digest,
         **{name: getattr(found.quality, name) for name in QUALITY},
+        "sample_time_s": None if at is None else float((at - found.first_pts) * found.time_base),
         "staged": staged,
     }
     return pa.Table.from_pylist([row], ENHANCED.append(STAGED))

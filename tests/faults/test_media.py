@@ -16,12 +16,11 @@ from infra import storage
 from infra.crash_point import VARIABLE, CrashPoint
 from infra.settings import RunConfig
 from tasks.media import media_name
-from tasks.plan import plan_run
 from tasks.verify import verify
 from tests.corpus import bad_clips, files, name_of, spoil, table, write_tar
 from tests.faults.zygote import Zygote, zygote
 from tests.tasks.networks import DARK, LIGHT, MEDIUM, grey
-from tests.tasks.runs import run, settings
+from tests.tasks.runs import planned, run, settings
 
 SPENT = ("elapsed_s", "gpu_s", "uri")  # of one run, or of one place
 GOOD, SHARDS = 3, 2
@@ -137,7 +136,7 @@ def test_a_run_killed_at_any_edge_of_enhancement_is_continued(forks: Zygote, cor
     assert summary.enhanced == sum(not {("denoise", clip), ("upscale-x2", clip)} <= done for clip in clips), "only what was in flight again"
     assert {name: state for name, state in files(output / "media").items() if name in videos} == videos, "what is in its place stays as it is"
     state = files(output)
-    assert (plan_run(config).work, run(config).status) == ((), "nothing to do")
+    assert (planned(config).work, run(config).status) == ((), "nothing to do")
     assert files(output) == state
 
 
@@ -149,7 +148,7 @@ def test_the_same_in_a_bucket(forks: Zygote, corpus: Path, undisturbed: Path, tm
     assert run(config).status == "done"
     check_one_to_one(config.output)
     assert restored(config.output) == restored(undisturbed)
-    assert plan_run(config).work == ()
+    assert planned(config).work == ()
 
 
 def test_a_staged_row_whose_video_is_gone_does_not_count(forks: Zygote, corpus: Path, undisturbed: Path, tmp_path: Path) -> None:
@@ -184,7 +183,7 @@ def test_a_deleted_video_is_missed_and_exactly_that_is_made_again(published: Run
     gone.unlink()
     (fault,) = verify(published.output).faults
     assert (fault.file, fault.cause) == (str(gone), f"is missing, and the row of {name_of(0)} names it")
-    (work,) = plan_run(published).work
+    (work,) = planned(published).work
     assert ([feature.model for feature in work.features], work.shard.name) == (["denoise"], "part_0")
     summary = run(published)
     assert (summary.status, summary.clips, summary.enhanced) == ("done", 0, 1)
@@ -261,7 +260,7 @@ def test_a_shard_of_which_nothing_can_be_restored_any_more_keeps_no_video(publis
     assert not list(Path(published.output).glob("enhanced/*/*/part_1.parquet"))
     left.parent.mkdir(parents=True, exist_ok=True)
     left.write_bytes(data)
-    assert [work.shard.name for work in plan_run(published).work] == ["part_1"]
+    assert [work.shard.name for work in planned(published).work] == ["part_1"]
     assert (run(published).status, left.exists()) == ("done", False)
 
 

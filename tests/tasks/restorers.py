@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,40 +20,12 @@ from PIL import Image
 
 from infra.settings import EnhanceConfig, RunConfig
 from models.prediction import ModelError
+from models.quality import Quality
 from tasks.clip import ClipError, FailureKind, Window
+from tasks.enhance import Enhanced
 from tests.media import Recipe, encode
 
 DARKEST = 80  # mean grey level
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """What was measured."""
-
-    noise_before: float
-    noise_after: float
-    psnr_down_db: float
-    flicker_before: float
-    flicker_after: float
-    sample_time_s: float
-    before_jpeg: bytes
-    after_jpeg: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Brightened:
-    """What became of a clip."""
-
-    width: int
-    height: int
-    fps: float | None
-    frames: int
-    duration_s: float
-    codec: str
-    has_audio: bool
-    quality: Measured
-    elapsed_s: float
-    gpu_s: float
 
 
 class Brightener:
@@ -62,7 +34,7 @@ class Brightener:
     def __init__(self, recipe: EnhanceConfig) -> None:
         self.scale = 2 if "upscale" in recipe.recipe else 1
 
-    def enhance(self, file: BinaryIO, *, window: Window | None, sink: BinaryIO) -> Brightened:
+    def enhance(self, file: BinaryIO, *, window: Window | None, sink: BinaryIO) -> Enhanced[Quality]:
         """As `tasks.restored.Enhances`."""
         started_s = time.monotonic()
         before = self._pictures(file, window)
@@ -71,10 +43,22 @@ class Brightener:
         after = np.clip(before.astype(np.int16) + 10, 0, 255).astype(np.uint8).repeat(self.scale, 1).repeat(self.scale, 2)
         video = encode([av.VideoFrame.from_ndarray(picture, format="rgb24") for picture in after], Recipe(codec="mpeg4", rate=10))
         shutil.copyfileobj(io.BytesIO(video), sink)
-        return Brightened(
-            width=after.shape[2], height=after.shape[1], fps=10.0, frames=len(after), duration_s=len(after) / 10, codec="mpeg4", has_audio=False,
-            quality=_measured(before, after), elapsed_s=time.monotonic() - started_s, gpu_s=0.0,
-        )  # fmt: skip
+        return Enhanced(
+            width=after.shape[2],
+            height=after.shape[1],
+            fps=10.0,
+            frames=len(after),
+            duration_s=len(after) / 10,
+            size_bytes=len(video),
+            codec="h264",
+            encoder="mpeg4",
+            has_audio=False,
+            quality=_measured(before, after),
+            elapsed_s=time.monotonic() - started_s,
+            gpu_s=0.0,
+            first_pts=0,
+            time_base=Fraction(1, 10),
+        )
 
     def _pictures(self, file: BinaryIO, window: Window | None) -> np.ndarray:
         start_s, end_s = (window.start_s, window.end_s) if window else (0.0, 1e9)
@@ -96,12 +80,12 @@ def _local(file: BinaryIO) -> Iterator[Path]:
         yield path
 
 
-def _measured(before: np.ndarray, after: np.ndarray) -> Measured:
+def _measured(before: np.ndarray, after: np.ndarray) -> Quality:
     down = after[:, :: after.shape[1] // before.shape[1], :: after.shape[2] // before.shape[2]].astype(float)
     psnr = 10 * np.log10(255**2 / np.mean((down - before) ** 2))
     noise = [float(np.std(pictures[0])) for pictures in (before, after)]
     flicker = [float(np.mean(np.abs(np.diff(pictures.astype(float), axis=0)))) if len(pictures) > 1 else 0.0 for pictures in (before, after)]
-    return Measured(*noise, float(psnr), *flicker, 0.0, _jpeg(before[0]), _jpeg(after[0]))
+    return Quality(*noise, float(psnr), *flicker, 2, _jpeg(before[0]), _jpeg(after[0]))
 
 
 def _jpeg(picture: np.ndarray) -> bytes:
