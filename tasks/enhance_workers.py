@@ -87,14 +87,14 @@ Tools = Callable[[RunConfig], Mapping[str, Enhances]]
 class EnhanceWorker:
     """Holds the networks of all recipes; stages restored videos, each before its row."""
 
-    def __init__(self, config: RunConfig, run_id: str, try_id: str, threads: int | None = None, *, tools_of: Tools = restorers) -> None:
+    def __init__(self, config: RunConfig, run_id: str, try_id: str, threads: int | None = None, *, tools_of: Tools | None = None) -> None:
         self.config, self.run_id, self.try_id = config, run_id, try_id
         self.tools: Mapping[str, Enhances] = {}
         self.fatal: str | None = None
         try:
             if threads:
                 _compute_on(threads)
-            self.tools = tools_of(config)
+            self.tools = (tools_of or restorers)(config)
         except (Problem, ModelError) as error:
             self.fatal = str(error)
         except Exception as error:  # a user's network, tried once on construction, may raise anything

@@ -83,7 +83,7 @@ class Staging:
         members = dict(zip(rows["key"].to_pylist(), rows["source_etag"].to_pylist(), strict=True))
         return Roster(members, int(rows.schema.metadata[b"ignored"]))
 
-    def clear(self, features: Collection[Feature]) -> None:
+    def clear(self, features: Collection[Feature] = ()) -> None:
         """Remove what is staged for a shard of which these features are published; what other recipes have staged took hours, and stays."""
         if not self._recipes(but=features):
             storage.delete_tree(self.root)

@@ -4,9 +4,10 @@ The networks are stand-ins (tests/tasks/restorers.py); reading, staging, publica
 """
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from threading import get_ident
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -19,6 +20,7 @@ from tasks.media import media_name
 from tasks.verify import verify
 from tests.corpus import bad_clips, files, name_of, spoil, table, write_tar
 from tests.faults.zygote import Zygote, zygote
+from tests.tasks import runs
 from tests.tasks.networks import DARK, LIGHT, MEDIUM, grey
 from tests.tasks.runs import planned, run, settings
 
@@ -311,3 +313,72 @@ def test_models_and_recipes_share_a_run(tmp_path: Path) -> None:
     assert files(Path(both.output) / "clips") == clips
     check_one_to_one(both.output)
     assert table(both.output, "embeddings").num_rows == 2 * GOOD + 1
+
+
+def test_what_recipes_have_staged_outlives_the_publication_of_other_tables(forks: Zygote, corpus: Path, undisturbed: Path, tmp_path: Path) -> None:
+    """P4: a clip takes minutes; a first part of a run, or a run that is about models alone, publishes the same shard and takes nothing away."""
+    config = config_for(corpus, tmp_path)
+    kill_at(forks, config, "everything is staged", tmp_path / "fuse")
+    assert run(config.model_copy(update={"tag": ["grey"], "enhance": []})).enhanced == 0
+    assert run(config).enhanced == GOOD, "all of the other shard"
+    check_one_to_one(config.output)
+    assert restored(config.output) == restored(undisturbed)
+
+
+def test_what_explains_another_table_stays_when_recipes_are_published(published: RunConfig, tmp_path: Path) -> None:
+    """P1: frames that only an embedding looks at are too many; the second part of a run knows nothing of that, and publishes after it."""
+    several = published.model_copy(
+        update={
+            "embed": ["grey"],
+            "decode": published.decode.model_copy(update={"fps": 10.0}),
+            "limits": published.limits.model_copy(update={"max_frames": 15}),
+        }
+    )
+    assert run(several).status == "done"
+    long = {name_of(k) for k in (1, 2, 11, 12)}
+    assert {row["clip_id"] for row in table(published.output, "failures").to_pylist() if row["kind"] == "TOO_LARGE"} == long
+    write_corpus(tmp_path / "corpus", **{f"{name_of(0)}.mp4": grey(LIGHT)})
+    summary = run(several)
+    assert (summary.status, summary.problems, summary.enhanced) == ("done", (), 1)
+    assert {row["clip_id"] for row in table(published.output, "failures").to_pylist() if row["kind"] == "TOO_LARGE"} == long
+    check_one_to_one(published.output)
+    assert planned(several).work == ()
+
+
+def test_the_replacement_of_a_clip_is_restored_and_the_original_is_not(tmp_path: Path) -> None:
+    """P1, P2: a clip of the archive of replacements; the second part of a run knows from the clips which of the two it is."""
+    write_corpus(tmp_path / "corpus")
+    write_tar(tmp_path / "better.tar", {f"{name_of(98)}.mp4": grey(MEDIUM, seconds=2), f"{name_of(0)}.mp4": grey(LIGHT, seconds=5)}, gz=False)
+    source = {"kind": "kinetics", "uri": f"{tmp_path}/corpus/part_*.tar.gz", "replacements": f"{tmp_path}/better.tar"}
+    config = settings(tmp_path, source, embed=[], enhance=["denoise"])
+    summary = run(config)
+    assert (summary.status, summary.enhanced) == ("done", 2 * GOOD + 2), "an original is not restored, what no recipe can take was tried"
+    rows = {clip_id: row["duration_s"] for (_, clip_id), row in restored(config.output).items()}
+    assert (len(rows), rows[name_of(98)], rows[name_of(0)]) == (2 * GOOD + 1, 2, 5)
+    assert verify(config.output).faults == []
+    assert (planned(config).work, run(config).status) == ((), "nothing to do")
+
+
+def test_who_lost_its_lease_leaves_media_alone(published: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """P2, P3: without `guard` before each video that comes or goes a publication would go on after its lease was taken."""
+    events: list[tuple[int, str, str]] = []
+    monkeypatch.setattr(runs, "GUARD", lambda: events.append((get_ident(), "guard", "")))
+    for change in ("copy", "delete"):
+        monkeypatch.setattr(storage, change, noted(change, getattr(storage, change), events))
+    write_corpus(tmp_path / "corpus", **{f"{name_of(0)}.mp4": grey(LIGHT, seconds=4), f"{name_of(11)}.mp4": grey(DARK, seconds=2)})
+    assert run(published).status == "done"
+    changes = [number for number, (_, what, uri) in enumerate(events) if "/media/recipe=" in uri]
+    assert sorted(events[number][1] for number in changes) == ["copy", "copy", "delete", "delete"]
+    for number in changes:
+        before = [what for thread, what, _ in events[:number] if thread == events[number][0]]
+        assert before[-1] == "guard"
+
+
+def noted(what: str, change: Callable[..., None], events: list[tuple[int, str, str]]) -> Callable[..., None]:
+    """The change, told."""
+
+    def tell(*uris: str) -> None:
+        events.append((get_ident(), what, uris[-1]))
+        change(*uris)
+
+    return tell
