@@ -53,7 +53,10 @@ def _parcels(work: ShardWork, config: RunConfig) -> Iterator[Parcel]:
         reading, members = ShardReader(work, config), {}
         for clip in reading:
             members[clip.key] = clip.source_etag
-            if (wanted is None or left.pop(clip.key, None) == clip.source_etag) and (features := lacking(clip)):
+            fits = wanted is None or left.get(clip.key) == clip.source_etag
+            if fits or config.source.replacements:  # it may be the original of a clip that was replaced
+                left.pop(clip.key, None)
+            if fits and (features := lacking(clip)):
                 sent += 1
                 yield Parcel(work.shard.name, features, (clip,))
                 crash_point(CrashPoint.PARCEL)
