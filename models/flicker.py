@@ -15,7 +15,7 @@ import numpy as np
 from models.noise import block_means
 
 BLOCK = 8  # pixels of a side
-STILL = 1.0  # 8-bit steps a block's mean may change from picture to picture, beside what its noise explains
+STILL = 2.0  # 8-bit steps a block's mean may change from picture to picture, beside what its noise explains
 DEVIATIONS = 3.0  # of the noise
 
 

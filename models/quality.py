@@ -2,7 +2,8 @@
 
     source, restored -> the same few squares of luma -> both on the source's grid -> sums          nothing grows with the clip
 
-What was made larger is brought back to the source's size first (antialiased bicubic), so before and after are numbers of one kind.
+What was made larger is brought back to the source's size first (antialiased bicubic), so before and after are numbers of one kind; that alone
+takes some of the finest noise away, as any interpolation up and down does.
 Knows pictures and nothing of networks, codecs or tables.
 """
 
