@@ -3,6 +3,7 @@
 The networks are stand-ins (tests/tasks/restorers.py); reading, staging, publication, planning and verification are those of every run.
 """
 
+import json
 import signal
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -18,8 +19,9 @@ from infra.crash_point import VARIABLE, CrashPoint
 from infra.settings import RunConfig
 from tasks.media import media_name
 from tasks.verify import verify
-from tests.corpus import bad_clips, files, name_of, spoil, table, write_tar
+from tests.corpus import bad_clips, clip, files, name_of, spoil, table, write_tar
 from tests.faults.zygote import Zygote, zygote
+from tests.flows.program import program, until, vidmill
 from tests.tasks import runs
 from tests.tasks.networks import DARK, LIGHT, MEDIUM, grey
 from tests.tasks.runs import planned, run, settings
@@ -39,7 +41,8 @@ EDGES = {
     "two recipes are published": (CrashPoint.FEATURE, 1),
     "the fragments are gone": (CrashPoint.CLEARED, 2),
 }
-IN_S3 = ("a video is staged, its row is not", "some videos are in their places", "the rows of one recipe are published", "two recipes are published")
+RARE = {"a clip was read", "a clip is staged by one recipe", "everything is staged", "no video is in its place", "the fragments are gone"}
+RARE_IN_S3 = ("a video is staged, its row is not", "some videos are in their places", "two recipes are published")
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +126,7 @@ def finished(output: Path) -> set[tuple[str, str]]:
     return done
 
 
-@pytest.mark.parametrize("edge", EDGES)
+@pytest.mark.parametrize("edge", [pytest.param(edge, marks=pytest.mark.nightly) if edge in RARE else edge for edge in EDGES])
 def test_a_run_killed_at_any_edge_of_enhancement_is_continued(forks: Zygote, corpus: Path, undisturbed: Path, tmp_path: Path, edge: str) -> None:
     """P1, P2, P4: without the staged video in tasks.shardwork a row would come whose file is gone, without tasks.media.delete_unnamed the reverse."""
     config = config_for(corpus, tmp_path)
@@ -142,7 +145,7 @@ def test_a_run_killed_at_any_edge_of_enhancement_is_continued(forks: Zygote, cor
     assert files(output) == state
 
 
-@pytest.mark.parametrize("edge", IN_S3)
+@pytest.mark.parametrize("edge", ["the rows of one recipe are published", *(pytest.param(edge, marks=pytest.mark.nightly) for edge in RARE_IN_S3)])
 def test_the_same_in_a_bucket(forks: Zygote, corpus: Path, undisturbed: Path, tmp_path: Path, bucket: str, edge: str) -> None:
     """P1, P2: the store copies a video to its place."""
     config = config_for(corpus, tmp_path, f"s3://{bucket}/out")
@@ -382,3 +385,21 @@ def noted(what: str, change: Callable[..., None], events: list[tuple[int, str, s
         change(*uris)
 
     return tell
+
+
+@pytest.mark.nightly
+def test_a_run_killed_in_the_middle_of_an_upscale_is_continued(tmp_path: Path) -> None:
+    """P1, P2, P4: the program itself, with Ray, the networks and the codecs that it ships."""
+    write_tar(tmp_path / "part_0.tar.gz", {f"{name_of(k)}.mp4": clip(k) for k in range(4)} | {f"{name_of(98)}.mp4": corrupt()})
+    output = tmp_path / "out"
+    arguments = ["run", "--source.kind", "kinetics", "--source.uri", "part_0.tar.gz", "--output", output, "--embed=", "--enhance", "upscale-x2"]
+    with program(*arguments, cwd=tmp_path) as started:
+        assert until(lambda: any(output.glob("_wip/*/enhanced/**/*.fragment")), timeout_s=240)
+        started.process.kill()
+    done = len(list(output.glob("_wip/*/enhanced/**/*.fragment")))
+    code, out, err = vidmill(*arguments, "--json", cwd=tmp_path)
+    assert code == 0, err
+    assert json.loads(out)["enhanced"] == 4 - done, "only what was in flight again"
+    check_one_to_one(output)
+    assert {clip_id for _, clip_id in restored(output)} == {name_of(k) for k in range(4)}
+    assert "data:image/jpeg" in Path(json.loads(out)["report"]).read_text(encoding="utf-8")

@@ -54,6 +54,9 @@ def test_the_commands_own_parameters_arrive_beside_the_overrides() -> None:
     [
         (["--embed", "a,b", "--embed", "c"], {"embed": ["a", "b", "c"]}),
         (["--embed="], {"embed": []}),
+        (["--enhance", "denoise, upscale-x2"], {"enhance": ["denoise", "upscale-x2"]}),
+        (["--enhance", '{"recipe": "denoise", "crf": 20}', "--enhance", "upscale-x2"], {"enhance": [{"recipe": "denoise", "crf": 20}, "upscale-x2"]}),
+        (["--enhance="], {"enhance": []}),
         (["--frame-embeddings"], {"frame_embeddings": True}),
         (["--no-frame-embeddings"], {"frame_embeddings": False}),
         (["--source.no-recursive"], {"source.recursive": False}),
