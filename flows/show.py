@@ -78,13 +78,16 @@ def print_summary(summary: RunSummary, console: Console) -> None:
     for problem in summary.problems:
         console.print(Text.assemble(("left: ", "red"), one_line(problem)), soft_wrap=True)
     console.print(Text(f"{summary.status}: {_did(summary)}"), soft_wrap=True)
+    if summary.report:
+        console.print(Text(f"report: {one_line(summary.report)}"), soft_wrap=True)
     console.print(Text(f"next: {_next(summary)}"), soft_wrap=True)
 
 
 def _did(summary: RunSummary) -> str:
     if summary.status == "nothing to do":
         return f"{_counted(summary.shards, 'shard')} published already, for every feature asked for"
-    clips = f"{_counted(summary.clips, 'clip')} in {summary.elapsed_s:.1f} s"
+    enhanced = f", {summary.enhanced:,} enhanced" if summary.enhanced else ""
+    clips = f"{_counted(summary.clips, 'clip')}{enhanced} in {summary.elapsed_s:.1f} s"
     return f"{clips}, {summary.shards_published:,} of {_counted(summary.shards, 'shard')} published by this run"
 
 

@@ -51,7 +51,7 @@ def _samples(job: Job, file: BinaryIO) -> Samples:
 def _squares(frames: Iterable[Frame], geometries: tuple[Geometry, ...]) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
     times: list[float] = []
     columns: list[list[np.ndarray]] = [[] for _ in geometries]
-    for frame in frames:
+    for frame in frames if geometries else ():  # a first frame shows that it can be decoded
         times.append(frame.time_s)
         for column, geometry in zip(columns, geometries, strict=True):
             column.append(prepare(frame.rgb, geometry))

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import BinaryIO, Generic, Protocol, TypeVar
 
 from infra.settings import LimitsConfig
@@ -70,6 +71,8 @@ class Enhanced(Generic[Quality]):
     quality: Quality
     elapsed_s: float
     gpu_s: float
+    first_pts: int  # of the pictures
+    time_base: Fraction  # seconds that one step of their pts takes
 
 
 class Enhancer:
@@ -145,6 +148,8 @@ class Enhancer:
             quality=measured.quality(),
             elapsed_s=time.monotonic() - began_s,
             gpu_s=_gpu_s(restoration) - began_gpu_s,
+            first_pts=source.track.first_pts,
+            time_base=source.track.time_base,
         )
 
 

@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from infra.settings import LimitsConfig
 from infra.storage import Cause, StorageError
@@ -21,13 +23,14 @@ from tasks.clip import ClipError, FailureKind
 from tasks.encoding import Encoding
 from tasks.enhance import LONGEST_QUEUE, Enhanced, Enhancer, _ahead, _Behind
 from tests.corpus import clip
-from tests.film import Film, make
+from tests.faults.mutation import EDITS, RECIPES, Edit, mutated, video
+from tests.film import Film, make, pictures
 from tests.media import Recipe, encode, moving_pictures
 from tests.poison.clips import environment, poisoned
 from tests.tasks.restorations import Count, Doubled, Identity
 
 QUICK = Encoding("h264", 30, "ultrafast")
-LIMITS = LimitsConfig(clip_timeout_s=1, max_memory_bytes=256 << 20)
+LIMITS = LimitsConfig(clip_timeout_s=2, max_memory_bytes=256 << 20)
 FILM = Film(sound="aac", pts=tuple(range(60)))
 
 
@@ -86,7 +89,7 @@ ACTS = {
     "abort": (FailureKind.CRASH, ATTEMPTS, "the decoder died (SIGABRT) in each of 3 attempts"),
     "exit": (FailureKind.CRASH, ATTEMPTS, "the decoder died (exit code 7) in each of 3 attempts"),
     "raise": (FailureKind.CRASH, 1, "decoding failed: AttributeError"),
-    "hang": (FailureKind.TIMEOUT, 1, "decoding took over 1 s (raise it with --limits.clip-timeout-s)"),
+    "hang": (FailureKind.TIMEOUT, 1, "decoding took over 2 s (raise it with --limits.clip-timeout-s)"),
     "eat": (FailureKind.TOO_LARGE, 1, "decoding needs more memory; limits.max_memory_bytes is 268,435,456"),
 }
 
@@ -98,6 +101,28 @@ def test_a_poisonous_clip_is_one_failure_and_the_next_clip_is_restored(enhancer:
     assert (told.kind, told.attempts) == (kind, attempts)
     assert message in told.message
     assert run(enhancer, make(FILM))[0].frames == 60
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_container_and_codec_is_restored_picture_by_picture(enhancer: Enhancer, name: str) -> None:
+    assert run(enhancer, video(name))[0].frames == 8
+
+
+@pytest.mark.nightly
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@given(name=st.sampled_from(list(RECIPES)), edits=st.lists(EDITS, min_size=1, max_size=3))
+def test_a_wounded_clip_gives_a_whole_video_or_a_failure(enhancer: Enhancer, name: str, edits: list[Edit]) -> None:
+    """P6, P11: never a video with fewer pictures than it says, never an end of the process."""
+    sink = io.BytesIO()
+    try:
+        found = enhancer.enhance(
+            io.BytesIO(mutated(video(name), edits)), window=None, restoration=Identity(), encoding=QUICK, meter=lambda a, b: Count(a, b), sink=sink
+        )
+    except ClipError as error:
+        if error.kind in (FailureKind.CRASH, FailureKind.OOM, FailureKind.STORAGE):
+            pytest.fail(error.message)
+        return
+    assert len(list(pictures(sink.getvalue()))) == found.frames
 
 
 @pytest.mark.parametrize("kind", ["decoder", "encoder"])
@@ -132,7 +157,7 @@ def test_what_the_network_raises_is_raised_and_leaves_no_process_at_work(enhance
 
 
 def test_the_networks_time_is_not_the_clips(enhancer: Enhancer) -> None:
-    """clip_timeout_s is 1: a network that takes longer over one picture makes no TIMEOUT of either process."""
+    """clip_timeout_s is 2: a network that takes longer over one picture makes no TIMEOUT of either process."""
     assert run(enhancer, make(FILM), Doing(5, lambda: time.sleep(2.5)))[0].frames == 60
 
 

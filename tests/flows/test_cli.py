@@ -46,7 +46,7 @@ BAD: dict[str, tuple[Callable[[Path], object], tuple[str, ...], tuple[str, ...]]
     "no such kind": (lambda _: None, ("--source.kind", "kinetic", "--source.uri", "tars"), ("--source.kind", "did you mean kinetics?")),
     "unknown flag": (lambda _: None, (*KINETICS, "tars", "--source.urii", "x"), ("--source.urii", "--source.uri", "--help")),
     "model typo": (lambda _: None, (*KINETICS, "tars", "--embed", "eficientnet-lite0"), ("eficientnet-lite0", "did you mean efficientnet-lite0?")),
-    "no model": (lambda _: None, (*KINETICS, "tars", "--embed="), ("embed and tag are both empty", "name a model")),
+    "no model": (lambda _: None, (*KINETICS, "tars", "--embed="), ("embed, tag and enhance are all empty", "name a model")),
     "output is a file": (lambda here: make(here / "out", "x"), (*KINETICS, "tars"), ("output out", "is a file", "name a folder")),
     "output below a file": (lambda here: make(here / "f", "x"), (*KINETICS, "tars", "--output", "f/out"), ("f/out", "is a file", "name a folder")),
     "output inside the source": (lambda _: None, (*KINETICS, "tars", "--output", "tars/out"), ("output tars/out", "looks for input", "outside")),
