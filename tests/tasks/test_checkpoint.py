@@ -42,8 +42,11 @@ def test_what_is_no_safetensors_is_told(data: bytes, tmp_path: Path) -> None:
 class Bomb:
     """Pickled code."""
 
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return Path.touch, (Path("/tmp/vidmill-was-here"),)  # type: ignore[return-value]
+    def __init__(self, fuse: Path) -> None:
+        self.fuse = fuse
+
+    def __reduce__(self) -> tuple[object, tuple[Path]]:
+        return Path.touch, (self.fuse,)
 
 
 def test_a_checkpoint_runs_no_code(tmp_path: Path) -> None:
@@ -53,11 +56,11 @@ def test_a_checkpoint_runs_no_code(tmp_path: Path) -> None:
     found = checkpoint.load_checkpoint(uri)
     assert found is not None
     assert (found["step"], found["betas"]) == (3, (0.9, 0.99))
-    checkpoint.save_checkpoint(uri, {"bomb": Bomb()})
+    checkpoint.save_checkpoint(uri, {"bomb": Bomb(tmp_path / "was here")})
     with pytest.raises(Problem, match="is no checkpoint"):
         checkpoint.load_checkpoint(uri)
-    storage.write_bytes(uri, pickle.dumps(Bomb()))
+    storage.write_bytes(uri, pickle.dumps(Bomb(tmp_path / "was here")))
     with pytest.raises(Problem, match="is no checkpoint"):
         checkpoint.load_checkpoint(uri)
-    assert not Path("/tmp/vidmill-was-here").exists()
+    assert not (tmp_path / "was here").exists()
     assert checkpoint.load_checkpoint(str(tmp_path / "none")) is None
