@@ -156,6 +156,16 @@ def test_what_the_network_raises_is_raised_and_leaves_no_process_at_work(enhance
     assert run(enhancer, make(FILM))[0].frames == 60
 
 
+def test_an_error_does_not_wait_for_a_process_that_hangs(alarm: None) -> None:
+    def fail() -> None:
+        for process in processes("decoder"):
+            process.suspend()
+        raise RuntimeError("CUDA error, as torch says it")
+
+    with pytest.raises(RuntimeError, match="as torch says it"):
+        run(Enhancer(LimitsConfig(clip_timeout_s=600)), make(FILM), Doing(2, fail))
+
+
 def test_the_networks_time_is_not_the_clips(enhancer: Enhancer) -> None:
     """clip_timeout_s is 2: a network that takes longer over one picture makes no TIMEOUT of either process."""
     assert run(enhancer, make(FILM), Doing(5, lambda: time.sleep(2.5)))[0].frames == 60

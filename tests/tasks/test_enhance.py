@@ -243,21 +243,33 @@ def failure(enhancer: Enhancer, data: bytes, window: Window | None = None) -> Cl
     return caught.value
 
 
-def damaged(at: int) -> bytes:
-    """A film whose picture number `at`, in decode order, is zeros."""
-    film = bytearray(encode(moving_pictures(60, 160, 120), Recipe(gop=20, b_frames=0)))
+def damaged(at: int, how: str = "zeros") -> bytes:
+    """A film whose picture number `at`, in decode order, is zeros, is cut off half-way, or (HEVC) is a filler that decodes to nothing."""
+    options = {"x265-params": "log-level=none:bframes=0", "preset": "ultrafast"} if how == "filler" else {"bf": "0"}
+    codec = "libx265" if how == "filler" else "libx264"
+    film = bytearray(encode(moving_pictures(60, 160, 120), Recipe(codec=codec, gop=20, options=options)))
     offset, size = sample_indices(bytes(film))[at]
-    film[offset : offset + size] = bytes(size)
+    filler = (size - 4).to_bytes(4, "big") + b"\x4c\x01" + b"\xff" * (size - 7) + b"\x80"  # ITU-T H.265 7.3.2.8
+    wound = {"zeros": bytes(size), "half": film[offset : offset + size // 2] + bytes(size - size // 2), "filler": filler}[how]
+    film[offset : offset + size] = wound
     return bytes(film)
 
 
-@pytest.mark.parametrize("at", [0, 7, 20, 59])
+@pytest.mark.parametrize("at", [0, 7, 59])
 def test_a_picture_that_is_lost_is_a_failure_that_names_it(enhancer: Enhancer, at: int) -> None:
     """A video with a hole is not the same video."""
     told = failure(enhancer, damaged(at))
     assert told.kind is FailureKind.CORRUPT
     assert f"{at / 30:.3f} s" in told.message or at == 0
     enhance(enhancer, make(FILMS["plain"]))
+
+
+@pytest.mark.parametrize(("how", "message"), [("filler", "cannot be decoded; fetch"), ("half", "is damaged; fetch")])
+def test_a_picture_that_the_decoder_makes_up_or_leaves_out_is_a_failure_too(enhancer: Enhancer, how: str, message: str) -> None:
+    """libavcodec says nothing of the one and conceals the other."""
+    told = failure(enhancer, damaged(20, how))
+    assert (told.kind, told.message[:27]) == (FailureKind.CORRUPT, "the picture at 0.667 s " + message[:4])
+    assert message in told.message
 
 
 def test_a_hole_outside_the_window_is_not_the_windows(enhancer: Enhancer) -> None:
