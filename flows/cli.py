@@ -136,7 +136,7 @@ def status(target: str, as_json: bool) -> int:
 @target_argument
 @json_option
 def verify(target: str, as_json: bool) -> int:
-    """Prove that every planned clip is one row or one failure; exit 1 if not."""
+    """Prove that every planned clip is one row or one failure, and every restored video that of a row; exit 1 if not."""
     from flows.show import print_verification
     from tasks.verify import verify as verify_output
 
@@ -176,7 +176,7 @@ def retry(target: str, select: tuple[str, ...], as_json: bool, overrides: dict[s
 @click.argument("clip_id")
 @json_option
 def show(target: str, clip_id: str, as_json: bool) -> int:
-    """Show what an output holds of one clip: its row, tags, embeddings, failures and files."""
+    """Show what an output holds of one clip: its row, tags, embeddings, restored videos, failures and files."""
     from flows.show_clip import print_clip
     from tasks.dossier import dossier_of
 

@@ -29,6 +29,7 @@ GIVEN: Final = "vidmill.given"  # where in click's context the flags that were g
 PLAIN_YAML: Final = re.compile(r"[A-Za-z/][A-Za-z0-9_./-]*")
 NOT_TEXT: Final = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y", "n"})  # to some YAML reader
 COMMENT_COLUMNS: Final = 96
+SHORT: Final = "short"  # a list of sections, each of which may be given as the text of its most telling field
 
 
 class AnyChoice(click.Choice[str]):
@@ -66,7 +67,7 @@ def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command one flag per field, and call it with `overrides`: the dotted fields that were given.
 
     Use with `@group.command(cls=ConfigCommand)`, which groups the help. Lists of text take commas and repetition, an empty value
-    empties a list and unsets an optional field, lists of sections take JSON.
+    empties a list and unsets an optional field, lists of sections take JSON, some of them text too.
     """
 
     return options_of(RunConfig, "run")(command)
@@ -124,8 +125,8 @@ def _option(dotted: str, info: FieldInfo, heading: str) -> Callable[[Callable[..
     if kind is bool:
         section, _, last = dotted.rpartition(".")
         name, extra = f"{name}/{flag(f'{section}.no_{last}' if section else f'no_{last}')}", {"default": None}
-    elif kind is list:
-        extra = {"type": str, "multiple": True, "metavar": "NAME,..."}
+    elif kind in (list, SHORT):
+        extra = {"type": str, "multiple": True, "metavar": "NAME,..." if kind is list else "NAME,...|JSON"}
     elif isinstance(kind, type) and issubclass(kind, Enum):
         extra = {"type": AnyChoice([str(member.value) for member in kind])}
     declarations = (name, dotted.replace(".", "__"))
@@ -142,10 +143,23 @@ def _collect(ctx: click.Context, param: click.Parameter, value: Any) -> None:
 def _value(option: ConfigOption, given: Any) -> Any:
     kind = _kind(option.info)
     if kind is list:
-        return [name.strip() for text in given for name in text.split(",") if name.strip()]
+        return [name for text in given for name in _names(text)]
     if kind is object:
         return _from_json(option.dotted, given)
+    if kind is SHORT:
+        return [entry for text in given for entry in _entries(option.dotted, text)]
     return None if given == "" and NoneType in get_args(option.info.annotation) else given
+
+
+def _entries(dotted: str, text: str) -> list[Any]:
+    if not text.lstrip().startswith(("[", "{")):
+        return [*_names(text)]
+    found = _from_json(dotted, text)
+    return found if isinstance(found, list) else [found]
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _from_json(dotted: str, text: str) -> Any:
@@ -156,7 +170,7 @@ def _from_json(dotted: str, text: str) -> Any:
 
 
 def _kind(info: FieldInfo) -> Any:
-    """What a field holds: str, int, float, bool, an enum, list for a list of text, object for what only JSON can say."""
+    """What a field holds: str, int, float, bool, an enum, list for a list of text, SHORT for text or JSON, object for what only JSON can say."""
     annotation = info.annotation
     if NoneType in get_args(annotation):
         annotation = next(kind for kind in get_args(annotation) if kind is not NoneType)
@@ -164,6 +178,8 @@ def _kind(info: FieldInfo) -> Any:
         annotation = get_args(annotation)[0]
     if annotation == list[str]:
         return list
+    if any(hasattr(item, "short") for item in get_args(annotation)):
+        return SHORT
     return annotation if isinstance(annotation, type) and issubclass(annotation, (str, int, float, Enum)) else object
 
 

@@ -1,6 +1,6 @@
-"""process-corpus: from a corpus to Parquet; what is missing is computed, what is there is left alone.
+"""process-corpus: from a corpus to Parquet and restored videos; what is missing is computed, what is there is left alone.
 
-    plan -> lease -> process -> report
+    plan -> lease -> process: decode, infer -> process: enhance -> report
 
 Runs as a Prefect flow, with a server or a temporary one, and as the plain function `process_corpus.fn` without any.
 """
@@ -20,17 +20,18 @@ from flows.crash import root_of
 from flows.preflight import checked_plan
 from flows.step import in_flow_run, step
 from flows.watch import Watch, chosen_run_id, note, note_summary
-from infra.cluster import ray_session
+from infra.cluster import Resources, ray_session
 from infra.lease import Lease, lease
 from infra.problem import Problem
 from infra.settings import RunConfig
 from infra.storage import StorageError, normal
 from tasks.labels import Labels, read_annotations
-from tasks.leftovers import delete_leftovers
+from tasks.leftovers import delete_leftovers, delete_published_staging
 from tasks.membership import note_members
-from tasks.plan import RunPlan, manifest_columns, overlay_work
+from tasks.plan import RunPlan, before_enhancement, enhancement, manifest_columns, overlay_work, staged_in_vain
 from tasks.publish import PublishContext
 from tasks.record import CorpusCoverage, RunSummary, Status, summarize, write_record
+from tasks.report import write_report
 from tasks.select import Selection
 from tasks.source import LOOSE
 from tasks.tally import Tally
@@ -54,6 +55,7 @@ class Processed:
     status: Status
     tally: Tally
     problems: tuple[str, ...]
+    stopped: bool = False  # before its end
 
 
 @flow(name="process-corpus", flow_run_name="{config.name}")
@@ -64,13 +66,20 @@ def process_corpus(config: RunConfig) -> RunSummary:
         Problem: the configuration, the source or the output is not usable; nothing was done.
         RunIncomplete: shards are left, or `limits.max_failed` was exceeded; run again to go on.
     """
+    return work_through(config)
+
+
+def work_through(config: RunConfig) -> RunSummary:
+    """Plan, process and report, under a lease if there is something to do; raises as `process_corpus`."""
     started_s = time.monotonic()
     plan = plan_corpus(config)
     run_id = chosen_run_id()
-    if not plan.work:
-        return complete(report(plan, run_id, Processed("nothing to do", Tally(), ()), started_s))
+    idle = Processed("nothing to do", Tally(), ())
+    if not plan.work and not staged_in_vain(plan):
+        return complete(report(plan, run_id, idle, started_s))
     with lease(config.output, run_id=run_id) as held:
-        return complete(carry_out(plan, run_id, held, started_s))
+        delete_published_staging(plan)
+        return complete(carry_out(plan, run_id, held, started_s) if plan.work else report(plan, run_id, idle, started_s))
 
 
 def carry_out(plan: RunPlan, run_id: str, held: Lease, started_s: float) -> RunSummary:
@@ -82,12 +91,22 @@ def carry_out(plan: RunPlan, run_id: str, held: Lease, started_s: float) -> RunS
         processed = process_shards(plan, run_id, held)
         try:
             summary = replace(report(plan, run_id, processed, started_s), notices=held.notices)
+            if summary.enhanced:
+                summary = _pictured(summary, plan, run_id)
             write_record(plan, run_id, summary.status, summary)
         except StorageError as error:
             summary = _unreported(plan, run_id, processed, error, time.monotonic() - started_s)
             with suppress(StorageError):
                 write_record(plan, run_id, summary.status, summary)
     return summary
+
+
+def _pictured(summary: RunSummary, plan: RunPlan, run_id: str) -> RunSummary:
+    """With a page of before and after; a table that cannot be read is a matter of `verify`, not of this run."""
+    try:
+        return replace(summary, report=picture_report(plan, run_id))
+    except Problem as problem:
+        return replace(summary, notices=(*summary.notices, f"no page of before and after: {problem}"))
 
 
 def _unreported(plan: RunPlan, run_id: str, processed: Processed, error: StorageError, elapsed_s: float) -> RunSummary:
@@ -154,32 +173,47 @@ def process_shards(plan: RunPlan, run_id: str, held: Lease) -> Processed:
     """
     if in_flow_run() and task_run.run_count > 1:
         plan = checked_plan(plan.config, plan.selection)
-    config = plan.config.model_copy(update={"output": normal(plan.config.output)})  # workers may stand in another folder
-    watch, overlay = Watch(plan), overlay_work(plan)
-    if config.source.kind in LOOSE:
-        note_members(config.output, plan.corpus)
-    labels = Labels(read_annotations(plan.corpus.annotations).table, manifest_columns(config))
-    context = PublishContext(config.output, run_id, plan.corpus.identity, labels, plan.labels_etags, overlay, held.confirm)
-    with ray_session(config.cluster, preload=("tasks.workers",)) as found:
-        from tasks.pipeline import Run, TooManyFailures, process  # brings Ray Data, which a run with nothing to do need not load
-
-        seen = Tally()
-
-        def counted(tally: Tally) -> None:
-            nonlocal seen
-            seen = tally
-            held.check()
-            watch.tally(tally)
-
-        run = Run(config, context, plan.work, counted, watch.failure)
+    plan = replace(plan, config=plan.config.model_copy(update={"output": normal(plan.config.output)}))  # workers may stand in another folder
+    if plan.config.source.kind in LOOSE:
+        note_members(plan.config.output, plan.corpus)
+    with ray_session(plan.config.cluster, preload=("tasks.workers",)) as found:
+        first = _carried_through(before_enhancement(plan), run_id, held, found)
+        if first.stopped:
+            return first
         try:
-            tally = process(run, found)
-        except TooManyFailures as error:
-            return Processed("too many failures", error.tally, (str(error), *error.tally.problems))
-        except Exception as error:
-            if isinstance(root := root_of(error), StorageError):  # what a worker could not stage; the rest is staged or published
-                return Processed("work left", seen, (*seen.problems, str(root)))
-            raise
+            second = _carried_through(enhancement(plan), run_id, held, found)
+        except StorageError as error:  # what is published cannot be read now
+            second = Processed("work left", Tally(), (str(error),))
+    status: Status = second.status if second.status != "done" else first.status
+    return Processed(status, first.tally.joined(second.tally), (*first.problems, *second.problems))
+
+
+def _carried_through(plan: RunPlan, run_id: str, held: Lease, found: Resources) -> Processed:
+    """One part of a plan: everything but enhancement, or enhancement."""
+    from tasks.pipeline import Run, TooManyFailures, enhance, process  # brings Ray Data, which a run with nothing to do need not load
+
+    if not plan.work:
+        return Processed("done", Tally(), ())
+    enhancing = all(feature.table == "enhanced" for work in plan.work for feature in work.features)
+    watch, seen = Watch(plan, "enhance" if enhancing else "decode, infer"), Tally()
+
+    def counted(tally: Tally) -> None:
+        nonlocal seen
+        seen = tally
+        held.check()
+        watch.tally(tally)
+
+    labels = Labels(read_annotations(plan.corpus.annotations).table, manifest_columns(plan.config))
+    context = PublishContext(plan.config.output, run_id, plan.corpus.identity, labels, plan.labels_etags, overlay_work(plan), held.confirm)
+    run = Run(plan.config, context, plan.work, counted, watch.failure)
+    try:
+        tally = (enhance if enhancing else process)(run, found)
+    except TooManyFailures as error:
+        return Processed("too many failures", error.tally, (str(error), *error.tally.problems), stopped=True)
+    except Exception as error:
+        if isinstance(root := root_of(error), StorageError):  # what a worker could not stage; the rest is staged or published
+            return Processed("work left", seen, (*seen.problems, str(root)), stopped=True)
+        raise
     return Processed("work left" if tally.problems else "done", tally, tuple(tally.problems))
 
 
@@ -192,6 +226,12 @@ def report(plan: RunPlan, run_id: str, processed: Processed, started_s: float) -
     if in_flow_run():
         _show_outcome(summary)
     return summary
+
+
+@step(name="picture report")
+def picture_report(plan: RunPlan, run_id: str) -> str:
+    """A page of before and after, from what is published; its address."""
+    return write_report(plan.config.output, run_id, plan.config.name, plan.features, [shard.name for shard in plan.corpus.shards])
 
 
 def _show_outcome(summary: RunSummary) -> None:

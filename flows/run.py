@@ -27,7 +27,7 @@ SERVER_TRIES = 3  # some 15 s for a Prefect server that restarts; Prefect's own 
 
 
 def run_corpus(config: RunConfig, select: Sequence[str] = ()) -> RunSummary:
-    """Run process-corpus, or retry-corpus on what is selected, while a person watches; the summary also of a run that left work.
+    """Run the flow that fits, or retry-corpus on what is selected, while a person watches; the summary also of a run that left work.
 
     Raises:
         Problem: nothing could be done, the message says why.
@@ -76,6 +76,7 @@ class RunLog:
 def _flow_result(config: RunConfig, select: list[str]) -> RunSummary:
     from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, get_current_settings, temporary_settings  # Prefect logs from its import on
 
+    from flows.enhance_corpus import enhance_corpus
     from flows.process_corpus import RunIncomplete, process_corpus
     from flows.retry_corpus import retry_corpus
 
@@ -86,7 +87,8 @@ def _flow_result(config: RunConfig, select: list[str]) -> RunSummary:
         with temporary_settings(set_defaults={PREFECT_CLIENT_MAX_RETRIES: SERVER_TRIES}):
             if select:
                 return (retry_corpus if served else retry_corpus.fn)(config, select)
-            return (process_corpus if served else process_corpus.fn)(config)
+            flow = process_corpus if config.embed or config.tag else enhance_corpus
+            return (flow if served else flow.fn)(config)
     except RunIncomplete as incomplete:
         return incomplete.summary
     except Problem:

@@ -14,7 +14,9 @@ from flows.console import one_line, print_failures, print_outcome
 from infra.problem import Problem
 from models import weights
 from models.catalog import built_in
-from models.spec import ModelSpec
+from models.restorer_spec import RestorerSpec
+from models.restorers import shipped
+from models.spec import ModelSpec, NetworkSpec
 from tasks.feature import Feature
 from tasks.outcome import FailureGroup, FeatureOutcome
 from tasks.plan import RunPlan
@@ -76,13 +78,16 @@ def print_summary(summary: RunSummary, console: Console) -> None:
     for problem in summary.problems:
         console.print(Text.assemble(("left: ", "red"), one_line(problem)), soft_wrap=True)
     console.print(Text(f"{summary.status}: {_did(summary)}"), soft_wrap=True)
+    if summary.report:
+        console.print(Text(f"report: {one_line(summary.report)}"), soft_wrap=True)
     console.print(Text(f"next: {_next(summary)}"), soft_wrap=True)
 
 
 def _did(summary: RunSummary) -> str:
     if summary.status == "nothing to do":
         return f"{_counted(summary.shards, 'shard')} published already, for every feature asked for"
-    clips = f"{_counted(summary.clips, 'clip')} in {summary.elapsed_s:.1f} s"
+    enhanced = f", {summary.enhanced:,} enhanced" if summary.enhanced else ""
+    clips = f"{_counted(summary.clips, 'clip')}{enhanced} in {summary.elapsed_s:.1f} s"
     return f"{clips}, {summary.shards_published:,} of {_counted(summary.shards, 'shard')} published by this run"
 
 
@@ -166,18 +171,26 @@ class ModelView:
 
 def model_views() -> tuple[ModelView, ...]:
     """The built-in models, with their weights looked for."""
-    return tuple(_model_view(spec) for spec in built_in())
+    return (*map(_model_view, built_in()), *map(_restorer_view, shipped()))
+
+
+def _restorer_view(spec: RestorerSpec) -> ModelView:
+    window = f"RGB of this frame and the {spec.ahead} after it, with a memory of those before" if spec.ahead else "RGB of one frame"
+    return ModelView(spec.name, (spec.does,), f"{window}, any size", spec.licence, spec.trained_on, spec.weights, *_size_or_missing(spec))
+
+
+def _size_or_missing(spec: NetworkSpec) -> tuple[int | None, str | None]:
+    try:
+        return weights.fetch(spec.weights, spec.sha256).stat().st_size, None
+    except Problem as problem:
+        return None, str(problem)
 
 
 def _model_view(spec: ModelSpec) -> ModelView:
-    try:
-        size, missing = weights.fetch(spec.weights, spec.sha256).stat().st_size, None
-    except Problem as problem:
-        size, missing = None, str(problem)
     geometry = spec.input.geometry
     shape = f"shorter side to {geometry.resize} px, bicubic, centre {geometry.crop} px"
     eats = f"{shape}, (rgb - {_numbers(spec.input.mean)}) / {_numbers(spec.input.std)}"
-    return ModelView(spec.name, spec.task, eats, spec.licence, spec.trained_on, spec.weights, size, missing)
+    return ModelView(spec.name, spec.task, eats, spec.licence, spec.trained_on, spec.weights, *_size_or_missing(spec))
 
 
 def print_models(views: Sequence[ModelView], console: Console) -> None:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from flows.console import one_line
-from tasks.dossier import Dossier
+from tasks.dossier import Dossier, RestoredVideo
 
 NAME_COLUMNS = 14
 
@@ -34,6 +34,9 @@ def _lines(found: Dossier) -> Iterator[tuple[str, str]]:
             "embedding",
             f"{_model(embedding.folder)}: {embedding.size} numbers, norm {embedding.norm:.4g}, {embedding.frames} frames: {first}{more}",
         )
+    for video in found.enhanced:
+        yield "enhanced", f"{_model(video.folder)}: {', '.join((_shape(video), *_quality(video)))}, in {video.elapsed_s:.1f} s"
+        yield "media", video.uri
     for failure in found.failures:
         tries = "1 try" if failure["attempts"] == 1 else f"{failure['attempts']} tries"
         yield "failure", f"{failure['stage']} {failure['kind']}: {failure['message']} ({tries}, {failure['failed_at']:%Y-%m-%d %H:%M} UTC)"
@@ -41,7 +44,20 @@ def _lines(found: Dossier) -> Iterator[tuple[str, str]]:
         yield "file", file
 
 
+def _shape(video: RestoredVideo) -> str:
+    return f"{video.width}x{video.height}, {video.frames} frames, {video.duration_s:.4g} s, {video.codec}, {video.size_bytes:,} bytes"
+
+
+def _quality(video: RestoredVideo) -> Iterator[str]:
+    if video.noise_before is not None and video.noise_after is not None:
+        yield f"noise {video.noise_before:.3g} -> {video.noise_after:.3g}"
+    if video.flicker_before is not None and video.flicker_after is not None:
+        yield f"flicker {video.flicker_before:.3g} -> {video.flicker_after:.3g}"
+    if video.psnr_down_db is not None:
+        yield f"{video.psnr_down_db:.1f} dB against the input"
+
+
 def _model(folder: str) -> str:
-    """`embeddings/model=m/version=v` as m@v."""
-    _, model, version = folder.split("/")
-    return f"{model.removeprefix('model=')}@{version.removeprefix('version=')}"
+    """`embeddings/model=m/version=v` as m@v, `enhanced/recipe=r/version=v` as r@v."""
+    _, *partitions = folder.split("/")
+    return "@".join(part.partition("=")[2] for part in partitions)

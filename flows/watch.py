@@ -57,6 +57,7 @@ class Watch:
     """Turns one run's counts into what a person sees; the first sight is the plan, before any worker runs."""
 
     plan: RunPlan
+    work: str = "decode, infer"  # what the stage between reading and publishing does
     progress: Progress = field(default_factory=WATCHER.get)
     started_s: float = field(default_factory=time.monotonic)
     first_s: float | None = None  # when the first clips were done; start-up is not speed
@@ -81,7 +82,7 @@ class Watch:
         clip_rate = _rate(tally.clips - self.first_clips, busy_s) if busy_s >= SPEED_AFTER_S else _rate(tally.clips, elapsed_s)
         stages = (
             StageProgress("read", tally.read_shards, archives, "shards", 0, _rate(tally.read_shards, elapsed_s)),
-            StageProgress("decode, infer", tally.clips, total, "clips", tally.failed, clip_rate, _waits_for(tally)),
+            StageProgress(self.work, tally.clips, total, "clips", tally.failed, clip_rate, _waits_for(tally)),
             StageProgress("publish", published, len(self.plan.work), "shards", 0, _rate(published, elapsed_s)),
         )
         if total is not None:

@@ -25,6 +25,9 @@ class CrashPoint(StrEnum):
     COMPLETE = "complete"  # all of a shard is staged, nothing published
     WRITTEN = "written"  # the bytes of a published file are where they must be, and not yet visible
     VISIBLE = "visible"  # a published file is visible
+    MEDIA_STAGED = "media staged"  # the restored video of a clip is staged, its row is not
+    MEDIA = "media"  # a restored video is in its place, its row is not
+    NAMED = "named"  # the rows of a shard's restored videos are published, what none of them names is still there
     FAILURES = "failures"  # the failures of a shard are published, its rows are not
     FEATURE = "feature"  # one feature of a shard is published
     CLIPS = "clips"  # everything of a shard is published, its fragments are still there

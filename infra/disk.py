@@ -15,44 +15,16 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 from infra.crash_point import CrashPoint, crash_point
+from infra.disk_error import File, told
 from infra.store import Cause, NotFound, ObjectInfo, StorageError, Versioned, Write, leads_to, matches
-
-if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer, WriteableBuffer
 
 BUFFER_BYTES = 1 << 20
 BEING_WRITTEN_S = 5.0  # a temporary file as young as this may be another run's, on its way to be turned away
+NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)  # what a disk says that has no hard links, or no more of them
 PRIVATE_SUFFIXES = (".vidmill-tmp", ".vidmill-lock")
-
-_CAUSES = {
-    errno.ENOENT: Cause.NOT_FOUND,
-    errno.EACCES: Cause.DENIED,
-    errno.EPERM: Cause.DENIED,
-    errno.EROFS: Cause.DENIED,
-    errno.ENOSPC: Cause.DISK_FULL,
-    errno.EDQUOT: Cause.DISK_FULL,
-    errno.EISDIR: Cause.IS_FOLDER,
-    errno.ENOTDIR: Cause.NOT_FOLDER,
-    errno.EEXIST: Cause.NOT_FOLDER,
-    errno.ENAMETOOLONG: Cause.BAD_URI,
-    errno.ELOOP: Cause.BAD_URI,
-    errno.ENXIO: Cause.NOT_FILE,  # open() says so of a socket
-}
-
-
-class _File(io.FileIO):
-    """A file whose failures, also those in the middle of a read or write, are StorageErrors."""
-
-    def readinto(self, buffer: "WriteableBuffer", /) -> int:
-        with _told(str(self.name)):
-            return super().readinto(buffer) or 0
-
-    def write(self, data: "ReadableBuffer", /) -> int:
-        with _told(str(self.name)):
-            return super().write(data) or 0
 
 
 def normal(uri: str) -> str:
@@ -68,7 +40,7 @@ def normal(uri: str) -> str:
 def stat(path: str) -> ObjectInfo | None:
     """Size and etag of a file; None where there is no file. Raises NOT_FILE for what is no regular file."""
     try:
-        with _told(path):
+        with told(path):
             found = os.stat(path)
             return None if modes.S_ISDIR(found.st_mode) else _info(path, _regular(path, found))
     except StorageError as error:
@@ -87,6 +59,12 @@ def is_folder(path: str) -> bool:
     return os.path.isdir(path)
 
 
+def folders(path: str) -> Iterator[str]:
+    """Names of the folders in a folder; nothing where there is none."""
+    with told(path), suppress(FileNotFoundError, NotADirectoryError), os.scandir(path) as entries:
+        yield from (entry.name for entry in entries if entry.is_dir())
+
+
 def scan(folder: str, parts: Sequence[str]) -> Iterator[ObjectInfo]:
     """Regular files below a folder that match, links followed; nothing where there is no folder."""
     if os.path.isdir(folder):
@@ -97,7 +75,7 @@ def _walk(folder: str, names: tuple[str, ...], parts: Sequence[str], above: tupl
     real_folder = real(folder)
     if real_folder in above:
         return  # a symbolic link to a folder we are in
-    with _told(folder), os.scandir(folder) as entries:
+    with told(folder), os.scandir(folder) as entries:
         listed = sorted((entry for entry in entries if not entry.name.endswith(PRIVATE_SUFFIXES)), key=lambda entry: entry.name)
     for entry in listed:
         below = (*names, entry.name)
@@ -117,7 +95,7 @@ def _found(entry: os.DirEntry[str]) -> os.stat_result | None:
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ELOOP, errno.ENOTDIR):
             return None
-        with _told(entry.path):
+        with told(entry.path):
             raise
 
 
@@ -128,8 +106,8 @@ def open_stream(found: ObjectInfo) -> BinaryIO:
 
 def open_seekable(found: ObjectInfo) -> BinaryIO:
     """Open for reading anywhere."""
-    with _told(found.uri):
-        return io.BufferedReader(_File(found.uri, "rb", opener=_open_regular), BUFFER_BYTES)
+    with told(found.uri):
+        return io.BufferedReader(File(found.uri, "rb", opener=_open_regular), BUFFER_BYTES)
 
 
 def _open_regular(path: str, flags: int) -> int:
@@ -153,16 +131,47 @@ def _regular(path: str, found: os.stat_result) -> os.stat_result:
 
 def publish(path: str, write: Write) -> None:
     """Make a file appear whole, or not at all."""
-    with _temporary(path, write) as temporary, _told(path):
+    with _temporary(path, write) as temporary, told(path):
         crash_point(CrashPoint.WRITTEN)
         os.replace(temporary, path)
         crash_point(CrashPoint.VISIBLE)
     _sync_folder(path)
 
 
+def copy(source: str, target: str) -> None:
+    """Make a file appear whole under a second name: a hard link, or its bytes again on a disk that has none."""
+    temporary = _hard_link(source, target)
+    if temporary is None:
+        with open_stream(ObjectInfo(source, 0, "")) as file:
+            publish(target, lambda copied: shutil.copyfileobj(file, copied, BUFFER_BYTES))
+        return
+    try:
+        with told(target):
+            crash_point(CrashPoint.WRITTEN)
+            os.replace(temporary, target)
+            crash_point(CrashPoint.VISIBLE)
+    finally:
+        with suppress(OSError):  # it stays where both names were one file already
+            os.unlink(temporary)
+    _sync_folder(target)
+
+
+def _hard_link(source: str, target: str) -> str | None:
+    """A second name of a file, not yet visible; None on a disk without hard links."""
+    temporary = _new_temporary(target)
+    with told(source):
+        try:
+            os.link(source, temporary)
+        except OSError as error:
+            if error.errno not in NO_LINKS:
+                raise
+            return None
+    return temporary
+
+
 def read_versioned(path: str) -> Versioned:
     """Content, digest and age of a small file."""
-    with _told(path), open(path, "rb", opener=_open_regular) as file:
+    with told(path), open(path, "rb", opener=_open_regular) as file:
         data = file.read()
         age_s = time.time() - os.fstat(file.fileno()).st_mtime
     return Versioned(data, _digest(data), max(0.0, age_s))
@@ -197,7 +206,7 @@ def delete_if(path: str, version: str) -> bool:
 
 def delete(path: str) -> None:
     """Delete a file; one that is not there is no error."""
-    with _told(path), suppress(FileNotFoundError):
+    with told(path), suppress(FileNotFoundError):
         os.unlink(path)
 
 
@@ -205,13 +214,13 @@ def delete_tree(path: str) -> None:
     """Delete a folder with all that is in it; one that is not there is no error."""
     if len(Path(path).parts) < 2:
         raise StorageError(path, Cause.BAD_URI, "refused to delete all there is")
-    with _told(path), suppress(FileNotFoundError):
+    with told(path), suppress(FileNotFoundError):
         shutil.rmtree(path)
 
 
 def sweep(folder: str) -> int:
     """Delete the temporary files of writers that were killed, in this very folder, and say how many there were."""
-    with _told(folder), suppress(FileNotFoundError), os.scandir(folder) as entries:
+    with told(folder), suppress(FileNotFoundError), os.scandir(folder) as entries:
         left = [entry.path for entry in entries if entry.name.endswith(PRIVATE_SUFFIXES[0]) and _age_s(entry.path) > BEING_WRITTEN_S]
         for path in left:
             os.unlink(path)
@@ -232,35 +241,30 @@ def always_conditional() -> bool:
 
 
 @contextmanager
-def _told(path: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        cause = _CAUSES.get(error.errno or 0, Cause.FAILED)
-        if cause is Cause.NOT_FOUND:
-            raise NotFound(path) from error
-        raise StorageError(path, cause, "" if cause is not Cause.FAILED else error.strerror or str(error)) from error
-
-
-@contextmanager
 def _temporary(path: str, write: Write) -> Iterator[str]:
     """A finished file on the same disk, not yet visible; gone afterwards."""
-    folder = _scratch(path)
-    temporary = f"{folder}/.{uuid.uuid4().hex}{PRIVATE_SUFFIXES[0]}"
-    with _told(path):
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        os.makedirs(folder, exist_ok=True)
-        raw = _File(temporary, "xb")
+    temporary = _new_temporary(path)
+    with told(path):
+        raw = File(temporary, "xb")
     try:
         with io.BufferedWriter(raw, BUFFER_BYTES) as file:
             write(file)
             file.flush()
-            with _told(path):
+            with told(path):
                 os.fsync(raw.fileno())
         yield temporary
     finally:
         with suppress(OSError):  # what cannot be removed now is swept by a later run
             os.unlink(temporary)
+
+
+def _new_temporary(path: str) -> str:
+    """A free name on the same disk; its folder and that of the path are there."""
+    folder = _scratch(path)
+    with told(path):
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        os.makedirs(folder, exist_ok=True)
+    return f"{folder}/.{uuid.uuid4().hex}{PRIVATE_SUFFIXES[0]}"
 
 
 def _scratch(path: str) -> str:
@@ -272,13 +276,13 @@ def _scratch(path: str) -> str:
 
 def _link(temporary: str, path: str) -> bool:
     """Give a finished file its name unless the name is taken."""
-    with _told(path):
+    with told(path):
         try:
             os.link(temporary, path)
         except FileExistsError:
             return False
         except OSError as error:
-            if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
+            if error.errno not in NO_LINKS:
                 raise
             return _rename_if_free(temporary, path)
     return True
@@ -296,7 +300,7 @@ def _rename_if_free(temporary: str, path: str) -> bool:
 @contextmanager
 def _locked(path: str) -> Iterator[None]:
     folder, name = os.path.split(path)
-    with _told(path):
+    with told(path):
         os.makedirs(folder, exist_ok=True)
         handle = os.open(f"{folder}/.{name}{PRIVATE_SUFFIXES[1]}", os.O_RDWR | os.O_CREAT, 0o666)
     try:
@@ -314,7 +318,7 @@ def _version(path: str) -> str | None:
 
 
 def _sync_folder(path: str) -> None:
-    with _told(path):
+    with told(path):
         handle = os.open(os.path.dirname(path), os.O_RDONLY)
         try:
             os.fsync(handle)

@@ -19,8 +19,9 @@ from email.utils import parsedate_to_datetime
 from typing import Any, BinaryIO, cast
 
 from infra.crash_point import CrashPoint, crash_point
+from infra.s3_copy import copy as copy
 from infra.s3_error import NoUpload, Refused
-from infra.s3_request import request, submit
+from infra.s3_request import request, submit, where
 from infra.store import Cause, NotFound, ObjectInfo, StorageError, Versioned, Write, is_pattern, matches
 
 PART_BYTES = 16 << 20  # of a multipart upload: 10,000 parts make 160 GB
@@ -41,10 +42,10 @@ def normal(uri: str) -> str:
 
 def stat(uri: str) -> ObjectInfo | None:
     """Size and etag of an object; None where there is none."""
-    if not _where(uri)["Key"]:
+    if not where(uri)["Key"]:
         return None
     try:
-        head = request(uri, "head_object", **_where(uri))
+        head = request(uri, "head_object", **where(uri))
     except NotFound:
         return None
     except StorageError as error:
@@ -55,15 +56,22 @@ def stat(uri: str) -> ObjectInfo | None:
 
 
 def _stat_by_list(uri: str) -> ObjectInfo | None:
-    where = _where(uri)
-    listed = request(uri, "list_objects_v2", Bucket=where["Bucket"], Prefix=where["Key"], MaxKeys=1).get("Contents", ())
-    return next((ObjectInfo(uri, item["Size"], _etag(item)) for item in listed if item["Key"] == where["Key"]), None)
+    place = where(uri)
+    listed = request(uri, "list_objects_v2", Bucket=place["Bucket"], Prefix=place["Key"], MaxKeys=1).get("Contents", ())
+    return next((ObjectInfo(uri, item["Size"], _etag(item)) for item in listed if item["Key"] == place["Key"]), None)
 
 
 def is_folder(uri: str) -> bool:
     """Whether some key begins with this name and a slash; an empty bucket counts. Raises NO_BUCKET."""
     bucket, prefix = _prefix(uri)
     return not prefix or request(uri, "list_objects_v2", Bucket=bucket, Prefix=prefix, MaxKeys=1).get("KeyCount", 0) > 0
+
+
+def folders(uri: str) -> Iterator[str]:
+    """Names of what looks like folders below a prefix."""
+    bucket, prefix = _prefix(uri)
+    for page in _pages(uri, Bucket=bucket, Prefix=prefix, Delimiter="/"):
+        yield from (item["Prefix"].removeprefix(prefix).rstrip("/") for item in page.get("CommonPrefixes", ()))
 
 
 def scan(folder: str, parts: Sequence[str]) -> Iterator[ObjectInfo]:
@@ -102,7 +110,7 @@ def publish(uri: str, write: Write) -> None:
 
 def read_versioned(uri: str) -> Versioned:
     """Content, ETag and age of a small object; the age is by the store's own clock."""
-    answer = request(uri, "get_object", **_where(uri))
+    answer = request(uri, "get_object", **where(uri))
     date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
     now_s = parsedate_to_datetime(date).timestamp() if date else time.time()
     return Versioned(answer["Body"], answer["ETag"], max(0.0, now_s - answer["LastModified"].timestamp()))
@@ -121,9 +129,9 @@ def replace_if(uri: str, data: bytes, version: str) -> str | None:
 def delete_if(uri: str, version: str) -> bool:
     """Delete an object that still has this version; atomic where the store honours If-Match on deletes."""
     try:
-        if request(uri, "head_object", **_where(uri))["ETag"] != version:
+        if request(uri, "head_object", **where(uri))["ETag"] != version:
             return False
-        request(uri, "delete_object", **_where(uri), IfMatch=version)
+        request(uri, "delete_object", **where(uri), IfMatch=version)
     except (NotFound, Refused):
         return False
     return True
@@ -132,7 +140,7 @@ def delete_if(uri: str, version: str) -> bool:
 def delete(uri: str) -> None:
     """Delete an object; one that is not there is no error."""
     with suppress(NotFound):
-        request(uri, "delete_object", **_where(uri))
+        request(uri, "delete_object", **where(uri))
 
 
 def delete_tree(uri: str) -> None:
@@ -156,7 +164,7 @@ def sweep(folder: str) -> int:
     for upload in uploads:
         uri = f"s3://{bucket}/{upload['Key']}"
         with suppress(NotFound, NoUpload):
-            request(uri, "abort_multipart_upload", **_where(uri), UploadId=upload["UploadId"])
+            request(uri, "abort_multipart_upload", **where(uri), UploadId=upload["UploadId"])
     return len(uploads)
 
 
@@ -230,7 +238,7 @@ class _Blocks(io.RawIOBase):
     def _fetch(self, index: int) -> "Future[dict[str, Any]]":
         start = index * self._block_bytes
         end = min(start + self._block_bytes, self._found.size_bytes)
-        return submit(self._found.uri, "get_object", **_where(self._found.uri), Range=f"bytes={start}-{end - 1}", IfMatch=f'"{self._found.etag}"')
+        return submit(self._found.uri, "get_object", **where(self._found.uri), Range=f"bytes={start}-{end - 1}", IfMatch=f'"{self._found.etag}"')
 
 
 class _Upload(io.RawIOBase):
@@ -262,12 +270,12 @@ class _Upload(io.RawIOBase):
 
     def finish(self) -> None:
         if not self._upload:
-            request(self._uri, "put_object", **_where(self._uri), Body=bytes(self._buffer))
+            request(self._uri, "put_object", **where(self._uri), Body=bytes(self._buffer))
             return
         if self._buffer:
             self._send(bytes(self._buffer))
         try:
-            request(self._uri, "complete_multipart_upload", **_where(self._uri), **self._upload, MultipartUpload={"Parts": self._parts})
+            request(self._uri, "complete_multipart_upload", **where(self._uri), **self._upload, MultipartUpload={"Parts": self._parts})
         except NoUpload:  # completed by a try whose answer was lost, or aborted by somebody
             if not self._is_there():
                 raise
@@ -282,20 +290,20 @@ class _Upload(io.RawIOBase):
     def abort(self) -> None:
         if self._upload:
             with suppress(StorageError):
-                request(self._uri, "abort_multipart_upload", **_where(self._uri), **self._upload)
+                request(self._uri, "abort_multipart_upload", **where(self._uri), **self._upload)
 
     def _send(self, part: bytes) -> None:
         if not self._upload:
             self._before = stat(self._uri)
-            self._upload = {"UploadId": request(self._uri, "create_multipart_upload", **_where(self._uri))["UploadId"]}
+            self._upload = {"UploadId": request(self._uri, "create_multipart_upload", **where(self._uri))["UploadId"]}
         number = len(self._parts) + 1
-        answer = request(self._uri, "upload_part", **_where(self._uri), **self._upload, PartNumber=number, Body=part)
+        answer = request(self._uri, "upload_part", **where(self._uri), **self._upload, PartNumber=number, Body=part)
         self._parts.append({"PartNumber": number, "ETag": answer["ETag"]})
 
 
 def _put_if(uri: str, data: bytes, **condition: str) -> str | None:
     try:
-        return cast(str, request(uri, "put_object", **_where(uri), Body=data, **condition)["ETag"])
+        return cast(str, request(uri, "put_object", **where(uri), Body=data, **condition)["ETag"])
     except NotFound:
         return None  # If-Match on an object that is gone
     except Refused:
@@ -307,11 +315,15 @@ def _put_if(uri: str, data: bytes, **condition: str) -> str | None:
 
 
 def _listed(uri: str, **query: str) -> Iterator[dict[str, Any]]:
+    return (item for page in _pages(uri, **query) for item in page.get("Contents", ()))
+
+
+def _pages(uri: str, **query: str) -> Iterator[dict[str, Any]]:
     page: dict[str, Any] = {"IsTruncated": True}
     while page.get("IsTruncated"):
         token = {"ContinuationToken": page["NextContinuationToken"]} if "NextContinuationToken" in page else {}
         page = request(uri, "list_objects_v2", **query, **token)
-        yield from page.get("Contents", ())
+        yield page
         if page.get("IsTruncated") and not page.get("NextContinuationToken"):
             raise StorageError(uri, Cause.FAILED, "the store cut its list short")
 
@@ -326,14 +338,9 @@ def _uploads(uri: str, **query: str) -> Iterator[dict[str, Any]]:
             return  # the rest is swept another time
 
 
-def _where(uri: str) -> dict[str, str]:
-    bucket, _, key = uri.removeprefix("s3://").partition("/")
-    return {"Bucket": bucket, "Key": key}
-
-
 def _prefix(uri: str) -> tuple[str, str]:
-    where = _where(uri)
-    return where["Bucket"], f"{where['Key']}/" if where["Key"] else ""
+    place = where(uri)
+    return place["Bucket"], f"{place['Key']}/" if place["Key"] else ""
 
 
 def _multipart_etag(parts: Sequence[dict[str, Any]]) -> str:

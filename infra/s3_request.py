@@ -70,6 +70,12 @@ def submit(uri: str, method: str, **arguments: Any) -> "Future[dict[str, Any]]":
     return asyncio.run_coroutine_threadsafe(_tried(uri, endpoint, client, method, arguments), files.loop)
 
 
+def where(uri: str) -> dict[str, str]:
+    """Bucket and key of s3://bucket/key, as requests name them."""
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    return {"Bucket": bucket, "Key": key}
+
+
 @cache
 def _files(pid: int, endpoint: str | None) -> Any:
     """This process's connection; a forked child makes its own."""

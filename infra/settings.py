@@ -5,7 +5,7 @@ Knows the names, defaults and limits of every setting and nothing of where they 
 
 import re
 from enum import StrEnum
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticKnownError
@@ -115,7 +115,9 @@ class UserModel(Settings):
 
 
 class EnhanceConfig(Settings):
-    """One recipe that restores every clip."""
+    """One recipe that restores every clip; a bare text is short for its recipe."""
+
+    short: ClassVar[str] = "recipe"  # the field that a bare text gives
 
     recipe: Literal["denoise", "upscale-x2", "upscale-x4", "denoise+upscale-x2"] = Field(description="what is done to every clip")
     name: str = Field("", description="name in the output, the recipe's own by default", pattern=r"^([A-Za-z0-9][A-Za-z0-9._+-]*)?$")
@@ -127,6 +129,16 @@ class EnhanceConfig(Settings):
     crf: Annotated[Whole, Field(ge=0, le=63)] = Field(18, description="quality of the video written, lower is better")
     preset: str = Field("medium", description="speed of the encoder, in its own words", pattern=r"^[a-z0-9]+$")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        return {cls.short: value} if isinstance(value, str) else value
+
+    @property
+    def label(self) -> str:
+        """Its name in the output."""
+        return self.name or self.recipe
+
 
 class RunConfig(Settings):
     """Everything one run needs to know."""
@@ -137,6 +149,7 @@ class RunConfig(Settings):
     decode: DecodeConfig = DecodeConfig()
     embed: list[str] = Field(["efficientnet-lite0"], description="models whose embeddings are written")
     tag: list[str] = Field([], description="models whose tags are written")
+    enhance: list[EnhanceConfig] = Field([], description="recipes whose restored videos are written: denoise, upscale-x2, denoise+upscale-x2, ...")
     frame_embeddings: bool = Field(False, description="also write one float16 embedding per frame")
     models: list[UserModel] = Field([], description="models of your own")
     limits: LimitsConfig = LimitsConfig()
@@ -144,6 +157,18 @@ class RunConfig(Settings):
 
     @model_validator(mode="after")
     def _asks_for_something(self) -> Self:
-        if not self.embed and not self.tag:
-            raise ValueError("embed and tag are both empty; name a model in one of them (`vidmill models` lists them)")
+        if not self.embed and not self.tag and not self.enhance:
+            raise ValueError("embed, tag and enhance are all empty; name a model in one of the first two (`vidmill models` lists them), or a recipe")
+        return self
+
+    @model_validator(mode="after")
+    def _names_recipes_once(self) -> Self:
+        """A failure tells its stage by this name alone."""
+        taken = {"read", "decode", *self.embed, *self.tag}
+        for recipe in self.enhance:
+            if recipe.label in taken:
+                raise ValueError(
+                    f"enhance: the name {recipe.label} is taken by a stage, a model or another recipe; give this one a `name` of its own"
+                )
+            taken.add(recipe.label)
         return self

@@ -1,8 +1,9 @@
 """Objects by address: a path, file:///path, or s3://bucket/key, all the same to the caller.
 
     list_objects, list_names, stat     what is there
+    list_folders, walk
     open_stream, open_seekable         read, with memory that does not grow with the object
-    publish, write_bytes               a reader sees all of it or nothing
+    publish, write_bytes, copy         a reader sees all of it or nothing
     create_exclusive, replace_if       one winner of many
     delete, delete_tree, sweep
 
@@ -12,6 +13,7 @@ Every failure is a `StorageError`: the object, the cause, the fix. Nothing is ca
 import os
 import re
 import shutil
+from collections.abc import Iterator
 from typing import BinaryIO
 
 from infra import disk
@@ -19,9 +21,9 @@ from infra.store import Cause, NotFound, ObjectInfo, StorageError, Store, Versio
 
 __all__ = [
     "Cause", "NotFound", "ObjectInfo", "StorageError", "Versioned",
-    "always_conditional", "create_exclusive", "delete", "delete_if", "delete_tree", "exists", "list_names", "list_objects", "normal",
-    "open_seekable", "open_stream", "publish", "publish_file", "read_bytes", "read_versioned", "real", "relative", "replace_if", "root_of",
-    "stat", "sweep", "write_bytes",
+    "always_conditional", "copy", "create_exclusive", "delete", "delete_if", "delete_tree", "exists", "list_folders", "list_names",
+    "list_objects", "normal", "open_seekable", "open_stream", "publish", "publish_file", "read_bytes", "read_versioned", "real", "relative",
+    "replace_if", "root_of", "stat", "sweep", "walk", "write_bytes",
 ]  # fmt: skip
 
 COPY_BYTES = 1 << 20
@@ -54,6 +56,18 @@ def list_names(folder: str) -> dict[str, ObjectInfo]:
     """Files of one folder by name, sub-folders left out; empty where there is no folder."""
     uri = normal(folder)
     return {relative(found.uri, uri): found for found in _store(uri).scan(uri, ("*",))}
+
+
+def list_folders(folder: str) -> list[str]:
+    """Names of the folders in a folder, sorted; none where there is no such folder."""
+    uri = normal(folder)
+    return sorted(_store(uri).folders(uri))
+
+
+def walk(folder: str) -> Iterator[ObjectInfo]:
+    """Every object below a folder, one at a time and not held, folder by folder; nothing where there is no folder."""
+    uri = normal(folder)
+    yield from _store(uri).scan(uri, ("**",))
 
 
 def root_of(pattern: str) -> str:
@@ -124,6 +138,14 @@ def publish_file(uri: str, path: str) -> None:
     """Publish a copy of a local file."""
     with disk.open_stream(ObjectInfo(path, 0, "")) as source:
         publish(uri, lambda target: shutil.copyfileobj(source, target, COPY_BYTES))
+
+
+def copy(source: str, target: str) -> None:
+    """Make an object appear whole under a second name of the same kind of storage; what had that name is replaced.
+
+    The bytes do not pass through here, save on a disk without hard links. Raises NotFound where there is no source.
+    """
+    _store(target).copy(normal(source), normal(target))
 
 
 def read_bytes(uri: str) -> bytes:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, get_args
 
 from infra.problem import Problem
 from models.spec import FrameInput, Geometry, ModelSpec, Task
+from models.weights import absolute
 
 if TYPE_CHECKING:
     from infra.settings import UserModel
@@ -87,7 +88,7 @@ def _from_user(model: "UserModel") -> ModelSpec:
             name=model.name,
             task=_tasks(model),
             factory=model.factory,
-            weights=_absolute(model.weights),
+            weights=absolute(model.weights),
             sha256=model.sha256,
             licence=model.licence,
             trained_on="unknown",
@@ -105,12 +106,6 @@ def _tasks(model: "UserModel") -> tuple[Task, ...]:
     if not model.task:
         raise Problem(f"models: {model.name}: task is empty; say embed, tag or both")
     return tuple(task for task in allowed if task in model.task)
-
-
-def _absolute(uri: str) -> str:
-    """A relative file: address is made absolute here, because workers have another working directory."""
-    scheme, _, rest = uri.partition(":")
-    return f"file:{Path(rest).absolute()}" if scheme == "file" and not rest.startswith("/") else uri
 
 
 def _user_labels(model: "UserModel") -> tuple[str, ...]:

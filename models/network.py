@@ -12,14 +12,14 @@ from torch import Tensor, nn
 
 from infra.problem import Problem
 from models.fuse import folded, onednn
-from models.spec import ModelSpec
+from models.spec import NetworkSpec
 from models.weights import fetch, load_state
 
 SAME = 0.99999  # cosine below which a rewritten network is not the same
 log = logging.getLogger(__name__)
 
 
-def build(spec: ModelSpec) -> nn.Module:
+def build(spec: NetworkSpec) -> nn.Module:
     """The network in eval mode on the CPU, with its weights; strictly, so no parameter is ever left random.
 
     Raises:
@@ -35,7 +35,7 @@ def build(spec: ModelSpec) -> nn.Module:
     return network.eval().requires_grad_(False)
 
 
-def _made(spec: ModelSpec) -> nn.Module:
+def _made(spec: NetworkSpec) -> nn.Module:
     try:
         network = _factory(spec)()
     except Problem:
@@ -47,7 +47,7 @@ def _made(spec: ModelSpec) -> nn.Module:
     return network
 
 
-def _factory(spec: ModelSpec) -> Callable[[], object]:
+def _factory(spec: NetworkSpec) -> Callable[[], object]:
     module, _, name = spec.factory.partition(":")
     try:
         found = getattr(importlib.import_module(module), name)

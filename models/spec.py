@@ -8,11 +8,29 @@ Knows nothing of torch, Ray or storage, so a plan can name versions without load
 import hashlib
 import json
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
 Task = Literal["embed", "tag"]
 
 NUMERICS = 1  # raised by hand whenever prepare, predictor or a built-in network gives other values for the same weights
+
+
+class NetworkSpec(Protocol):
+    """What it takes to build a network with its weights."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def factory(self) -> str:
+        """ "package.module:callable" that returns the torch.nn.Module."""
+
+    @property
+    def weights(self) -> str:
+        """package:NAME/FILE, file:, s3:, https:."""
+
+    @property
+    def sha256(self) -> str:
+        """Of the weights file."""
 
 
 @dataclass(frozen=True, slots=True)

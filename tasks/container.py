@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, BinaryIO, Literal
 
 import av
 import av.error
+from av.audio.stream import AudioStream
+from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Discard, Disposition
 from av.video.frame import VideoFrame
@@ -24,8 +26,9 @@ from tasks.random_access import is_random_access
 
 if TYPE_CHECKING:
     VideoPacket = Packet[VideoStream]  # generic in PyAV's stubs only
+    AudioPacket = Packet[AudioStream]
 else:
-    VideoPacket = Packet
+    VideoPacket = AudioPacket = Packet
 
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,ogg,flv,asf"
 BUFFER_BYTES = 1 << 16  # 4 KiB to 1 MiB cost the same on memory files; more would read past the last sample
@@ -33,13 +36,13 @@ MAX_STREAMS = 64  # a camera's file has a handful
 MAX_INDEX = 10_000_000  # frames that an index may name: a day at 115 a second
 DECODER_HEADROOM = 4  # the decoder may allocate this many times max_pixels, so that a frame just over it is named, not lost
 
-_MEDIA_ERRORS = (av.error.FFmpegError, ValueError, ArithmeticError, LookupError, RuntimeError, AssertionError, OSError, MemoryError, EOFError)
+MEDIA_ERRORS = (av.error.FFmpegError, ValueError, ArithmeticError, LookupError, RuntimeError, AssertionError, OSError, MemoryError, EOFError)
 
 av.logging.set_level(None)
 av.logging.set_libav_level(av.logging.PANIC)
 
 
-class _Reader:
+class Reader:
     """The file as libav sees it: without a name, never closed; libav may swallow a failed read, so the failure is kept."""
 
     def __init__(self, file: BinaryIO) -> None:
@@ -72,6 +75,18 @@ class _Reader:
             raise
 
 
+def open_container(reader: Reader, limits: LimitsConfig) -> InputContainer:
+    """Let libav look into a file, with nothing but the file."""
+    return av.open(
+        reader,
+        "r",
+        options={"format_whitelist": FORMATS, "protocol_whitelist": "pipe", "max_streams": str(MAX_STREAMS)}
+        | {"max_pixels": str(limits.max_pixels * DECODER_HEADROOM)},
+        metadata_errors="replace",
+        buffer_size=BUFFER_BYTES,
+    )
+
+
 class Video:
     """One video stream of an open file. Close it, or use `open_video`."""
 
@@ -80,8 +95,8 @@ class Video:
         self._file = file
         self._bytes_read = 0  # of the video stream's packets, since the last seek
         self.at_end = False  # whether the last packet was read
-        self._undecodable = ClipError(FailureKind.CORRUPT, "no frame can be decoded; fetch the file again")
-        self._reader = _Reader(file)
+        self.damage: ClipError | None = None  # what the last packet that gave no picture was refused for
+        self._reader = Reader(file)
         with self._translated():
             self.rewind()
 
@@ -89,14 +104,7 @@ class Video:
         """Begin again at the first packet; opening anew is the one way every container has."""
         self.close()
         self._reader.seek(0)
-        self._container = av.open(
-            self._reader,
-            "r",
-            options={"format_whitelist": FORMATS, "protocol_whitelist": "pipe", "max_streams": str(MAX_STREAMS)}
-            | {"max_pixels": str(self.limits.max_pixels * DECODER_HEADROOM)},
-            metadata_errors="replace",
-            buffer_size=BUFFER_BYTES,
-        )
+        self._container = open_container(self._reader, self.limits)
         self.stream = self._choose()
         if (named := len(self.stream.index_entries)) > MAX_INDEX:
             raise ClipError(FailureKind.TOO_LARGE, f"its index names {named:,} frames, over {MAX_INDEX:,}; cut the video into parts")
@@ -175,7 +183,7 @@ class Video:
                 read += 1
                 self._count(packet.size)
                 yield packet
-        except _MEDIA_ERRORS as error:
+        except MEDIA_ERRORS as error:
             raise self._demux_failure(error, read) from error
         if self._reader.failure:
             raise self._reader.failure
@@ -212,7 +220,7 @@ class Video:
         """Pictures that come out when `packet` goes in; None drains the decoder. A damaged packet gives none."""
         try:
             frames = self.decoder.decode(packet)
-        except _MEDIA_ERRORS as error:
+        except MEDIA_ERRORS as error:
             self._judge(error)
             return []
         for frame in frames:
@@ -228,11 +236,12 @@ class Video:
         failure = self._failure(error)
         if failure.kind not in (FailureKind.CORRUPT, FailureKind.UNSUPPORTED):
             raise failure from error
-        self._undecodable = failure
+        self.damage = failure
 
     def undecodable(self, packets: int) -> ClipError:
         """The failure of a video of which no picture came out."""
-        return ClipError(self._undecodable.kind, f"none of {packets:,} frames could be decoded: {self._undecodable.message}")
+        damage = self.damage or ClipError(FailureKind.CORRUPT, "no frame can be decoded; fetch the file again")
+        return ClipError(damage.kind, f"none of {packets:,} frames could be decoded: {damage.message}")
 
     def check_size(self, width: int, height: int) -> None:
         """Raise `ClipError` TOO_LARGE for a picture over max_pixels."""
@@ -262,7 +271,7 @@ class Video:
     def _translated(self) -> Iterator[None]:
         try:
             yield
-        except _MEDIA_ERRORS as error:
+        except MEDIA_ERRORS as error:
             raise self._failure(error) from error
 
     def _failure(self, error: Exception) -> ClipError:

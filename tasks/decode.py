@@ -13,12 +13,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from heapq import heappop, heappush
 from itertools import chain
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
 import numpy as np
-from av.buffer import Buffer
 from av.error import FFmpegError
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
@@ -27,15 +25,15 @@ from infra.settings import LimitsConfig
 from tasks.clip import ClipError, ClipInfo, FailureKind, Frame, Window, too_large
 from tasks.container import Video, VideoPacket, open_video
 from tasks.extent import all_timed, check_whole, count_frames, count_indexed, end_pts, is_shown, known_end, lead_in, shown_pts, tail
+from tasks.planes import display_matrix
 from tasks.random_access import single_layer
 from tasks.sampling import FOR_EVER, FROM_START, Run, Span, Ticks, exact, plan_runs
-from tasks.window import from_entry, needed, nothing_shown, read_on
+from tasks.timed import TimedDecoder, TimedPicture
+from tasks.window import from_entry, needed, nothing_shown, read_on, span_of
 
 _SKIPPABLE = frozenset({"h264", "hevc", "mpeg4", "mpeg1video", "mpeg2video"})  # decoders that drop non-reference frames without a trace
-_PACKET_IS_PICTURE = _SKIPPABLE | {"mjpeg", "prores", "ffv1"}  # no hidden pictures: packets tell which frames there are
-_UNCODED_VOP_BYTES = 16  # MPEG-4's "not coded" fillers are shorter and give no picture
-
-TimedPicture = tuple[VideoFrame, int]
+PACKET_IS_PICTURE = _SKIPPABLE | {"mjpeg", "prores", "ffv1"}  # no hidden pictures: packets tell which frames there are
+UNCODED_VOP_BYTES = 16  # MPEG-4's "not coded" fillers are shorter and give no picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +99,7 @@ def _whole(video: Video, step: Fraction) -> Clip:
 
 def _part(video: Video, step: Fraction, window: Window) -> Clip:
     head, zero = lead_in(video)
-    span = Span(*(zero + int(exact(t) // video.time_base) for t in (window.start_s, window.end_s)))
+    span = span_of(video, zero, window)
     source = from_entry(video, head, zero, span.start)
     packets = list(needed(video, source, span, step))
     if not shown_pts(packets, span) and all_timed(packets):
@@ -117,18 +115,16 @@ def _part(video: Video, step: Fraction, window: Window) -> Clip:
     return Clip(info, _samples(decoder, packets, Ticks(first, step), Span(first, span.end)))
 
 
-class _Decoder:
-    """Feeds packets and gives pictures in order of output, first to the start of the clip, then by plan."""
+class _Decoder(TimedDecoder):
+    """Feeds packets first to the start of the clip, then by plan."""
 
     def __init__(self, video: Video) -> None:
-        self.video = video
+        super().__init__(video)
         self.fed = 0
         self.skips = _skips(video)
         self._unsure = video.codec == "mpeg4"  # an interlaced one takes its field distance from the first B frame, and only pictures tell
         self.interlaced = False
         self._pending: list[TimedPicture] = []
-        self._last_pts: int | None = None
-        self._times: list[int] = []  # heap: of packets fed, where frames take them in order of output
 
     def until(self, packets: Iterable[VideoPacket], start: int) -> TimedPicture:
         """The first picture at or after `start`, and its pts; frames before `start` that nobody leans on are not decoded.
@@ -140,7 +136,7 @@ class _Decoder:
             self.fed += 1
             if self._kept(self._decode(packet, whole=self._unsure or packet.pts is None or packet.pts >= start), start):
                 return self._pending[0]
-        if self._kept(self._drain(), start):
+        if self._kept(self.drain(), start):
             return self._pending[0]
         raise self.video.undecodable(self.fed)
 
@@ -155,12 +151,12 @@ class _Decoder:
         yield from self._pending
         for run in runs:
             if run.start > self.fed:
-                yield from self._drain()
+                yield from self.drain()
                 self.video.decoder.flush_buffers()
             for packet in packets[run.start : run.stop]:
                 yield from self._decode(packet, whole=whole is None or packet.pts in whole)
             self.fed = run.stop
-        yield from self._drain()
+        yield from self.drain()
 
     def _kept(self, pictures: list[TimedPicture], start: int) -> bool:
         self._pending = [(picture, pts) for picture, pts in pictures if pts >= start]
@@ -169,24 +165,7 @@ class _Decoder:
 
     def _decode(self, packet: VideoPacket, *, whole: bool) -> list[TimedPicture]:
         self.video.decode_everything(whole or not self.skips)
-        if self.video.times_are_decode_order and packet.pts is not None:
-            heappush(self._times, packet.pts)
-        return self._timed(self.video.decode(packet))
-
-    def _drain(self) -> list[TimedPicture]:
-        return self._timed(self.video.decode(None))
-
-    def _timed(self, pictures: list[VideoFrame]) -> list[TimedPicture]:
-        """Pictures with their pts; one without follows its predecessor by the average frame time."""
-        timed = []
-        for picture in pictures:
-            pts = heappop(self._times) if self._times else picture.pts
-            self._last_pts = self._next_pts() if pts is None else pts
-            timed.append((picture, self._last_pts))
-        return timed
-
-    def _next_pts(self) -> int:
-        return 0 if self._last_pts is None else self._last_pts + self.video.frame_units
+        return self.feed(packet)
 
 
 def _samples(decoder: _Decoder, packets: list[VideoPacket], ticks: Ticks, span: Span) -> Iterator[Frame]:
@@ -227,10 +206,10 @@ def _upright(picture: VideoFrame, converter: VideoReformatter) -> np.ndarray:
     except (FFmpegError, ValueError) as error:  # colours that the file names and libswscale does not know
         message = f"its pictures, {picture.format.name}, cannot be turned into RGB; convert it, for example to H.264 in yuv420p"
         raise ClipError(FailureKind.UNSUPPORTED, message) from error
-    matrix = cast(Buffer | None, picture.side_data.get("DISPLAYMATRIX"))  # PyAV types its side data as object
+    matrix = display_matrix(picture)
     if matrix is None:
         return rgb
-    a, b, _, c, d = np.frombuffer(memoryview(matrix), np.int32)[:5].tolist()
+    a, b, _, c, d = matrix[:5]
     if abs(b) > abs(a):
         rgb, a, d = rgb.transpose(1, 0, 2), c, b
     return np.ascontiguousarray(rgb[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
@@ -251,12 +230,12 @@ def _is_exact(decoder: _Decoder, packets: list[VideoPacket], shown: list[int]) -
     """Whether packets alone tell which pictures come out, and when; interlaced H.264 and MPEG-4 keep more state than packets show."""
     video = decoder.video
     return (
-        video.codec in _PACKET_IS_PICTURE
+        video.codec in PACKET_IS_PICTURE
         and not video.format.startswith("avi")
         and all_timed(packets)
         and len(set(shown)) == len(shown)
         and not (video.codec in ("h264", "mpeg4") and decoder.interlaced)
-        and not (video.codec == "mpeg4" and min(packet.size for packet in packets) < _UNCODED_VOP_BYTES)
+        and not (video.codec == "mpeg4" and min(packet.size for packet in packets) < UNCODED_VOP_BYTES)
         and not any(packet.has_sidedata("new_extradata") for packet in packets)
     )
 

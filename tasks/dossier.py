@@ -6,7 +6,7 @@ Knows the tables; opens no media. Reads only files whose statistics say that the
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from typing import Any
 
@@ -44,6 +44,27 @@ class TagList:
 
 
 @dataclass(frozen=True, slots=True)
+class RestoredVideo:
+    """What one recipe made of the clip."""
+
+    folder: str
+    uri: str
+    width: int
+    height: int
+    fps: float | None
+    frames: int
+    duration_s: float
+    size_bytes: int
+    codec: str
+    noise_before: float | None
+    noise_after: float | None
+    psnr_down_db: float | None
+    flicker_before: float | None
+    flicker_after: float | None
+    elapsed_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Dossier:
     """What is known of one clip; more than one row only where verification would find a fault."""
 
@@ -51,6 +72,7 @@ class Dossier:
     clips: tuple[dict[str, Any], ...]
     embeddings: tuple[EmbeddingSummary, ...]
     tags: tuple[TagList, ...]
+    enhanced: tuple[RestoredVideo, ...]
     failures: tuple[dict[str, Any], ...]
     files: tuple[str, ...]
 
@@ -77,6 +99,7 @@ def dossier_of(output: str, clip_id: str) -> Dossier:
         clips=tuple(row for _, table in clips for row in table),
         embeddings=tuple(_embedding(folder, row) for folder, row in rows if "embedding" in row),
         tags=tuple(_tags(folder, row) for folder, row in rows if "tags" in row),
+        enhanced=tuple(_restored(folder, row) for folder, row in rows if "media_digest" in row),
         failures=tuple(row for _, table in failures for row in table),
         files=tuple(file.found.uri for file, _ in (*clips, *found, *failures)),
     )
@@ -136,6 +159,10 @@ def _embedding(folder: str, row: dict[str, Any]) -> EmbeddingSummary:
 
 def _tags(folder: str, row: dict[str, Any]) -> TagList:
     return TagList(folder, tuple((tag["label"], tag["score"]) for tag in row["tags"]))
+
+
+def _restored(folder: str, row: dict[str, Any]) -> RestoredVideo:
+    return RestoredVideo(folder, **{field.name: row[field.name] for field in fields(RestoredVideo) if field.name != "folder"})
 
 
 def _unknown(output: str, clip_id: str, files: Sequence[VisibleFile]) -> str:

@@ -12,7 +12,7 @@ from tasks.feature import Feature
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a clip or member gave no row; `stage` is read, decode or the name of a model."""
+    """Why a clip or member gave no row; `stage` is read, decode or the name of a model or recipe."""
 
     clip_id: str | None
     member: str

@@ -3,8 +3,9 @@
     clips/                                     what the corpus holds
     embeddings/model=<name>/version=<v>/       one row per clip
     tags/model=<name>/version=<v>/
+    enhanced/recipe=<name>/version=<v>/        one row per clip, pointing at a file below media/
 
-Knows specs and settings; opens nothing.
+Knows specs, recipes and settings; opens nothing.
 """
 
 import hashlib
@@ -16,28 +17,35 @@ from typing import Literal
 
 from infra.settings import RunConfig, SourceKind
 from models.catalog import resolve
+from models.recipe import Recipe, recipe_of
 from models.spec import ModelSpec
 
-Table = Literal["clips", "embeddings", "tags"]
+Table = Literal["clips", "embeddings", "tags", "enhanced"]
 
 # Raised by hand when the code that makes a table's values changes them.
-STAGE_VERSION: dict[Table, int] = {"clips": 1, "embeddings": 1, "tags": 1}
+STAGE_VERSION: dict[Table, int] = {"clips": 1, "embeddings": 1, "tags": 1, "enhanced": 1}
+MAKER: dict[Table, str] = {"embeddings": "model", "tags": "model", "enhanced": "recipe"}  # what the first partition of a table is called
 
 _NUMBER = re.compile(r"\d+(e\d+)?[df]?")  # what java.lang.Double.parseDouble accepts of hex digits
 
 
 @dataclass(frozen=True, slots=True)
 class Feature:
-    """One table of one model over all clips; `clips` has no model."""
+    """One table of one model or recipe over all clips; `clips` has none."""
 
     table: Table
-    model: str | None
+    model: str | None  # or the recipe's name
     version: str
 
     @property
     def folder(self) -> str:
         """Folder under the output, hive-partitioned."""
-        return self.table if self.model is None else f"{self.table}/model={self.model}/version={self.version}"
+        return self.table if self.model is None else f"{self.table}/{self.partitions}"
+
+    @property
+    def partitions(self) -> str:
+        """The part of the folder that names model or recipe and version."""
+        return f"{MAKER[self.table]}={self.model}/version={self.version}"
 
     @property
     def label(self) -> str:
@@ -70,7 +78,21 @@ def features_of(config: RunConfig) -> tuple[Feature, ...]:
     clips = Feature("clips", None, version_of(parts=["clips", STAGE_VERSION["clips"], _cut(config)]))
     embeddings = tuple(_model_feature("embeddings", name, config) for name in dict.fromkeys(config.embed))
     tags = tuple(_model_feature("tags", name, config) for name in dict.fromkeys(config.tag))
-    return (clips, *embeddings, *tags)
+    return (clips, *embeddings, *tags, *(_enhanced(recipe, config) for recipe in recipes_of(config)))
+
+
+def recipes_of(config: RunConfig) -> tuple[Recipe, ...]:
+    """The recipes that the run asks for, in the order named."""
+    return tuple(map(recipe_of, config.enhance))
+
+
+def maker_in(folder: str) -> str:
+    """The model or recipe in a feature's folder; empty for `clips`."""
+    return folder.partition("=")[2].partition("/")[0]
+
+
+def _enhanced(recipe: Recipe, config: RunConfig) -> Feature:
+    return Feature("enhanced", recipe.name, version_of(parts=["enhanced", STAGE_VERSION["enhanced"], recipe.digest(), _cut(config)]))
 
 
 def _model_feature(table: Table, name: str, config: RunConfig) -> Feature:

@@ -53,7 +53,7 @@ def decode(clip: EncodedClip, decoder: Decoder, geometries: Sequence[Geometry], 
     if clip.failure:
         return DecodedClip(light, None, failure=clip.failure)
     try:
-        with _opened(clip) as file:
+        with opened(clip) as file:
             found = decoder.decode(file, fps=fps, window=clip.window, geometries=geometries)
         return DecodedClip(light, found.info, found.squares, found.time_s)
     except (ClipError, storage.StorageError) as error:
@@ -69,7 +69,8 @@ def _undecoded(clip: EncodedClip, error: ClipError | storage.StorageError) -> De
 
 
 @contextmanager
-def _opened(clip: EncodedClip) -> Iterator[BinaryIO]:
+def opened(clip: EncodedClip) -> Iterator[BinaryIO]:
+    """A clip's bytes as a seekable file."""
     if clip.data is not None:
         yield io.BytesIO(clip.data)
         return

@@ -16,6 +16,7 @@ from infra.settings import RunConfig
 from infra.storage import StorageError
 from models.spec import ModelSpec
 from tasks.encoded import Failure, Outcome
+from tasks.enhance_workers import EnhanceWorker, read_clips
 from tasks.feature import model_specs
 from tasks.publish import HoleError, PublishContext, PublishedShard, publish_shard
 from tasks.shardwork import ShardWork
@@ -26,13 +27,14 @@ from tasks.workers import ClipWorker, DecodeWorker, InferWorker, read_parcels
 # Two cores must hold two clip workers and a reader, or nothing moves (ray-project/ray#44687).
 WORKER_CPUS = 0.9
 READER_CPUS = 0.1
+ENHANCE_THREADS = 2
 PUBLISH_THREADS = 4
 
 
 def stages(config: RunConfig, models: tuple[ModelSpec, ...], ids: tuple[str, str], found: Resources) -> tuple[Stage, ...]:
     """The stages a clip passes, in order; placement follows the cluster. `ids` are those of the run and of this try at it."""
     read = Stage("read", read_parcels, (config,), cpus=READER_CPUS)
-    if not found.gpus:
+    if not found.gpus or not models:
         return (read, Stage("clip", ClipWorker, (config, models, *ids), found.cpus, cpus=WORKER_CPUS))
     decoders = max(1, found.cpus - found.gpus)
     return (
@@ -40,6 +42,15 @@ def stages(config: RunConfig, models: tuple[ModelSpec, ...], ids: tuple[str, str
         Stage("decode", DecodeWorker, (config, models), decoders, cpus=WORKER_CPUS),
         Stage("infer", InferWorker, (config, models, *ids), found.gpus, cpus=READER_CPUS, gpus=1),
     )
+
+
+def enhance_stages(config: RunConfig, ids: tuple[str, str], found: Resources) -> tuple[Stage, ...]:
+    """The stages of enhancement: an actor per GPU, else one per two cores, whose networks compute on both."""
+    read = Stage("read", read_clips, (config,), cpus=READER_CPUS)
+    if found.gpus:
+        return (read, Stage("enhance", EnhanceWorker, (config, *ids), found.gpus, cpus=READER_CPUS, gpus=1))
+    threads = min(ENHANCE_THREADS, found.cpus)
+    return (read, Stage("enhance", EnhanceWorker, (config, *ids, threads), found.cpus // threads, cpus=WORKER_CPUS * threads))
 
 
 def dataset_of(work: Sequence[ShardWork], steps: Sequence[Stage]) -> "ray.data.Dataset":
@@ -79,11 +90,26 @@ def process(run: Run, found: Resources) -> Tally:
     Raises:
         TooManyFailures: over `limits.max_failed`; finished shards are published, finished clips staged.
     """
-    try_id = uuid.uuid4().hex[:8]
-    overlay = [run.context.replacements] if run.context.replacements else []
+    try_id = _new_try()
     wanted = {feature.model for work in run.work for feature in work.features}
     models = tuple(spec for spec in model_specs(run.config) if spec.name in wanted)
-    steps = stages(run.config, models, (run.context.run_id, try_id), found)
+    return _carried_out(run, try_id, stages(run.config, models, (run.context.run_id, try_id), found))
+
+
+def enhance(run: Run, found: Resources) -> Tally:
+    """Restore and publish every clip that the plan's second part lacks; raises as `process`."""
+    try_id, wanted = _new_try(), {feature.model for work in run.work for feature in work.features}
+    recipes = [recipe for recipe in run.config.enhance if recipe.label in wanted]
+    config = run.config.model_copy(update={"enhance": recipes})
+    return _carried_out(run, try_id, enhance_stages(config, (run.context.run_id, try_id), found))
+
+
+def _new_try() -> str:
+    return uuid.uuid4().hex[:8]
+
+
+def _carried_out(run: Run, try_id: str, steps: Sequence[Stage]) -> Tally:
+    overlay = [run.context.replacements] if run.context.replacements else []
     dataset = dataset_of([replace(work, try_id=try_id) for work in (*overlay, *run.work)], steps)
     publisher = _Publisher(run)
     try:

@@ -1,9 +1,12 @@
 """The plan: what the configuration asks for, minus what is published and still holds. Opens no media, writes nothing.
 
 shards of the source  x  features   -   visible files made from the same source, by the same version
+
+It comes in two parts: what is decoded and inferred, and then, of clips that are published, what is enhanced.
 """
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -13,13 +16,16 @@ from infra.problem import Problem
 from infra.settings import RunConfig, SourceKind
 from models import weights
 from tasks import manifest
-from tasks.feature import Feature, features_of, model_specs
+from tasks.encoding import Encoding, check_encoding
+from tasks.feature import Feature, features_of, model_specs, recipes_of
 from tasks.labels import labels_etag
+from tasks.media import listed_digest
 from tasks.membership import read_members
-from tasks.published import FAILURES_FOLDER, Footer, footers, footers_of, is_behind, shards_in
+from tasks.published import FAILURES_FOLDER, FOOTER_THREADS, Footer, footers, footers_of, is_behind, shards_in
 from tasks.select import Selection
 from tasks.shardwork import ShardWork, attempt_of, explains, published_failures
 from tasks.source import LOOSE, Corpus, Membership, Shard, identity_of, list_corpus
+from tasks.staging import Staging, staged_shards
 
 Published = Mapping[Feature, Mapping[str, Footer]]  # footers by shard
 
@@ -54,6 +60,10 @@ def plan_run(config: RunConfig, selection: Selection | None = None) -> RunPlan:
     features = features_of(config)
     for spec in model_specs(config):
         weights.check(spec)
+    for recipe in recipes_of(config):
+        recipe.check()
+    for entry in config.enhance:
+        check_encoding(Encoding.of(entry))
     loose = config.source.kind in LOOSE
     corpus = list_corpus(config, _members(config) if loose else {})
     published = {feature: footers(config.output, feature) for feature in features}
@@ -67,6 +77,48 @@ def plan_run(config: RunConfig, selection: Selection | None = None) -> RunPlan:
 def work_left(plan: RunPlan, published: Published) -> tuple[ShardWork, ...]:
     """What the plan's corpus, as it was listed, lacks in an output that holds `published`, footers of all the plan's features."""
     return _missing(plan.corpus, _state(plan.config, plan.corpus, published, plan.labels_etags))
+
+
+def before_enhancement(plan: RunPlan) -> RunPlan:
+    """The part of a plan that comes first: everything but enhancement."""
+    return _only(plan, plan.work, frozenset(feature for feature in plan.features if feature.table != "enhanced"))
+
+
+def enhancement(plan: RunPlan) -> RunPlan:
+    """The part of a plan that comes second, planned anew: shards whose clips are not published are for another run."""
+    enhanced = frozenset(feature for feature in plan.features if feature.table == "enhanced")
+    if not enhanced:
+        return _only(plan, (), enhanced)
+    published = {feature: footers(plan.config.output, feature) for feature in plan.features}
+    state = _state(plan.config, plan.corpus, published, plan.labels_etags)
+    planned = {work.shard.name: work for work in plan.work}
+    found = (_joined(state.work_of(shard), planned.get(shard.name), plan) for shard in plan.corpus.shards)
+    return _only(plan, tuple(work for work in found if work.listed and work.unchanged), enhanced)
+
+
+def _joined(work: ShardWork, planned: ShardWork | None, plan: RunPlan) -> ShardWork:
+    """Of a retry: what was selected, and what it left missing in its own shards."""
+    if plan.selection is None:
+        return work
+    if planned is None:
+        return replace(work, features=())
+    features = tuple(feature for feature in plan.features if feature in {*planned.features, *work.features})
+    return replace(work, features=features, retried=planned.retried)
+
+
+def _only(plan: RunPlan, work: tuple[ShardWork, ...], features: frozenset[Feature]) -> RunPlan:
+    def part(item: ShardWork) -> ShardWork:
+        settled = tuple(feature for feature in plan.features if feature not in item.features)
+        return replace(item, features=tuple(feature for feature in item.features if feature in features), settled=settled)
+
+    return replace(plan, work=tuple(item for item in map(part, work) if item.features))
+
+
+def staged_in_vain(plan: RunPlan) -> tuple[Staging, ...]:
+    """Staging of shards that need nothing: a run was killed between the last file of a shard and the end of its fragments."""
+    done = {shard.name for shard in plan.corpus.shards} - {work.shard.name for work in plan.work}
+    found = (Staging(plan.config.output, shard) for shard in staged_shards(plan.config.output) if shard in done)
+    return tuple(staging for staging in found if staging.holds(plan.features))
 
 
 def overlay_work(plan: RunPlan) -> ShardWork | None:
@@ -115,7 +167,22 @@ def _state(config: RunConfig, corpus: Corpus, published: Published, labels: Mapp
     clips = next(iter(published.values()))
     failures = shards_in(config.output, FAILURES_FOLDER)
     listed = sorted(shard.name for shard in corpus.shards if shard.name in failures and shard.name in clips)
-    return _Output(tuple(published), published, failures, footers_of(config.output, FAILURES_FOLDER, listed), labels)
+    explanations = footers_of(config.output, FAILURES_FOLDER, listed)
+    return _Output(tuple(published), published, failures, explanations, labels, _astray(config.output, corpus, published))
+
+
+def _astray(output: str, corpus: Corpus, published: Published) -> frozenset[tuple[Feature, str]]:
+    """Shards whose media is not what its rows say: one listing per shard and recipe, of shards that a run has published before."""
+    clips = next(iter(published.values()))
+    places = [(feature, shard.name) for feature in published if feature.table == "enhanced" for shard in corpus.shards if shard.name in clips]
+    with ThreadPoolExecutor(FOOTER_THREADS) as pool:
+        listed = pool.map(lambda place: listed_digest(output, *place), places)
+        return frozenset(place for place, found in zip(places, listed, strict=True) if found != _media_of(published, *place))
+
+
+def _media_of(published: Published, feature: Feature, shard: str) -> str:
+    footer = published[feature].get(shard)
+    return footer.media if footer else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +194,7 @@ class _Output:
     failures: set[str]  # shards that have some
     explanations: Mapping[str, Footer]  # of the failures of shards that have clips
     labels: Mapping[str, str]
+    astray: frozenset[tuple[Feature, str]]  # whose media is not what the footer says
 
     def work_of(self, shard: Shard) -> ShardWork:
         clips = self.published[self.features[0]].get(shard.name)
@@ -143,6 +211,8 @@ class _Output:
 
     def _holds(self, feature: Feature, shard: Shard, clips: Footer | None) -> bool:
         footer = self.published[feature].get(shard.name)
+        if (feature, shard.name) in self.astray:
+            return False
         if feature.table == "clips":
             wanted = (shard.etag, feature.version, self.labels[shard.name])
             return footer is not None and (footer.source_etag, footer.version, footer.labels_etag) == wanted
@@ -160,11 +230,12 @@ class _Output:
         return failures.empty if failures and failures.source_etag == shard.etag else ()
 
     def _reusable(self, shard: Shard, clips: Footer | None) -> frozenset[str]:
-        """Folders whose rows hold clip by clip: `clips` cut the same way, others made from the same state as `clips`."""
+        """Folders whose rows hold clip by clip: `clips` cut the same way, others made from the same state as `clips`, or that tell it row by row."""
+        pictured = {f.folder for f in self.features if f.table == "enhanced" and shard.name in self.published[f]}
         if clips is None or clips.version != self.features[0].version:
-            return frozenset()
+            return frozenset(pictured)
         same = (f for f in self.features[1:] if (footer := self.published[f].get(shard.name)) and footer.source_etag == clips.source_etag)
-        return frozenset({"clips", *self._empty(shard), *(feature.folder for feature in same)})
+        return frozenset({"clips", *self._empty(shard), *pictured, *(feature.folder for feature in same)})
 
 
 def _refuse_another_corpus(config: RunConfig, corpus: Corpus, published: Published) -> None:

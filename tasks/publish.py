@@ -2,6 +2,7 @@
 
     roster (who must be there) + fragments + published rows that still hold
         -> failures/<shard>.parquet, embeddings/.../<shard>.parquet, tags/..., clips/<shard>.parquet last
+           media/... before the enhanced/.../<shard>.parquet that names it; what it does not name goes after it
         -> the fragments go
 
 A crash between two files leaves both old and new valid; the next plan sees what is missing. Nothing is published with a hole:
@@ -23,8 +24,9 @@ from tasks import digest
 from tasks.digest import SealedFile
 from tasks.feature import Feature
 from tasks.labels import Labels, add_manifest_columns
+from tasks.media import delete_unnamed, listing_digest, media_folder, media_name, publish_media
 from tasks.published import FAILURES_FOLDER, Coverage, Footer, path_of, read_footer, read_rows
-from tasks.schema import CLIPS, FAILURES
+from tasks.schema import CLIPS, ENHANCED, FAILURES
 from tasks.shardwork import (
     SOURCE_STAGES,
     RowFile,
@@ -41,6 +43,7 @@ from tasks.shardwork import (
 from tasks.staging import Roster, Staging
 
 ROWS_PER_PASS = 8192  # rows in memory at once while a file is written: 8192 x 1280 float32 = 40 MiB
+PICTURED_ROWS_PER_PASS = 512  # of `enhanced`, each with two pictures
 
 
 class HoleError(Exception):
@@ -110,7 +113,7 @@ class _Publication:
             written.append(publish())
             crash_point(edge)
         self.context.guard()
-        Staging(self.context.output, self.work.shard.name).clear()
+        Staging(self.context.output, self.work.shard.name).clear((*self.work.features, *self.work.settled))
         crash_point(CrashPoint.CLEARED)
         kinds = Counter(str(failure["kind"]) for failure in failures)
         rows = tuple((feature, len(choice)) for feature, choice in chosen.items())
@@ -147,6 +150,8 @@ class _Publication:
     def _explains_another(self, failure: Mapping[str, object], chosen: Mapping[Feature, object]) -> bool:
         """Whether a table that is not published now needs the failure."""
         if failure["stage"] in SOURCE_STAGES:
+            if all(feature.table == "enhanced" for feature in chosen):  # what the other tables were made from is not looked at
+                return True
             return not any(feature.table == "clips" for feature in chosen) and key_of(failure)[0] in self.clipless
         return not any(explains(failure, feature) for feature in chosen)
 
@@ -194,21 +199,43 @@ class _Publication:
 
     def _publish(self, feature: Feature, choice: Mapping[str, int]) -> str | None:
         uri = path_of(self.context.output, feature.folder, self.work.shard.name)
+        media = self._publish_media(feature, choice) if feature.table == "enhanced" else {}
+        written = self._publish_rows(uri, feature, choice, listing_digest(media))
+        if feature.table == "enhanced":
+            crash_point(CrashPoint.NAMED)
+            delete_unnamed(media_folder(self.context.output, feature, self.work.shard.name), media, self.context.guard)
+        return written
+
+    def _publish_rows(self, uri: str, feature: Feature, choice: Mapping[str, int], media: str) -> str | None:
         if not choice and feature.table != "clips":
             self._delete(uri)
             return None
-        footer = self._footer(feature, rows=len(choice), failed=len(self.members) - len(choice))
+        footer = replace(self._footer(feature, rows=len(choice), failed=len(self.members) - len(choice)), media=media)
         published = feature.folder in self.work.reusable and not any(choice.values()) and storage.exists(uri)
         if published and _same(read_footer(uri), footer):
             return None
         _write(uri, footer, self._passes(feature, choice), self.context.guard)
         return uri
 
+    def _publish_media(self, feature: Feature, choice: Mapping[str, int]) -> dict[str, int]:
+        """Bring the staged files that are chosen to their places; every file that the rows will name, and its size."""
+        sizes: dict[str, int] = {}
+        staged: dict[str, str] = {}
+        for number, file in enumerate(self._files(feature, ())):
+            uris = file.rows["staged"].to_pylist() if "staged" in file.rows.column_names else [None] * file.rows.num_rows
+            for (key, etag), size_bytes, uri in zip(file.keys, file.rows["size_bytes"].to_pylist(), uris, strict=True):
+                if choice.get(key) == number and self.members[key] == etag:
+                    sizes[media_name(key)] = size_bytes
+                    staged.update({media_name(key): uri} if uri else {})
+        publish_media(media_folder(self.context.output, feature, self.work.shard.name), staged, self.context.guard)
+        return sizes
+
     def _passes(self, feature: Feature, choice: Mapping[str, int]) -> Iterator[pa.Table]:
         """The rows in clip_id order, some thousands at a time, so that memory does not grow with the shard."""
         ordered = sorted(choice)
-        for start in range(0, max(len(ordered), 1), ROWS_PER_PASS):
-            part = ordered[start : start + ROWS_PER_PASS]
+        count = PICTURED_ROWS_PER_PASS if feature.table == "enhanced" else ROWS_PER_PASS
+        for start in range(0, max(len(ordered), 1), count):
+            part = ordered[start : start + count]
             tables = list(self._picked(feature, choice, frozenset(part))) or [CLIPS.empty_table()]
             rows = pa.concat_tables(tables, promote_options="default").sort_by("clip_id")
             if rows["clip_id"].to_pylist() != part:
@@ -229,6 +256,10 @@ class _Publication:
     def _finished(self, feature: Feature, rows: pa.Table) -> pa.Table:
         shard = pa.array([self.work.shard.name] * rows.num_rows, pa.string())
         rows = rows.set_column(rows.schema.get_field_index("shard"), "shard", shard)
+        if feature.table == "enhanced":
+            folder = media_folder(self.context.output, feature, self.work.shard.name)
+            uris = pa.array([f"{folder}/{media_name(clip_id)}" for clip_id in rows["clip_id"].to_pylist()], pa.string())
+            return rows.set_column(rows.schema.get_field_index("uri"), ENHANCED.field("uri"), uris).select(ENHANCED.names)
         if feature.table != "clips":
             return rows
         rows = self.context.labels.join(rows.select(CLIPS.names))

@@ -47,6 +47,7 @@ class Footer:
     rows: int = 0
     clipless: int = 0  # members without a row of `clips` when this file was written
     coverage: Coverage = Coverage()
+    media: str = ""  # of `enhanced`: `tasks.media.listing_digest` of the folder with the shard's files
     empty: tuple[str, ...] = ()  # of the failures' file: folders that have no file of this shard, because no clip gave a row
 
     def metadata(self) -> dict[bytes, bytes]:
@@ -64,6 +65,7 @@ class Footer:
             "failed": str(self.failed),
             "clipless": str(self.clipless),
             "coverage": json.dumps([self.coverage.annotated, self.coverage.replaced, self.coverage.ignored]),
+            "media": self.media,
             "empty": json.dumps(self.empty),
         }
         return {f"vidmill.{key}".encode(): value.encode() for key, value in values.items()}
@@ -112,6 +114,7 @@ def footer_of(meta: pq.FileMetaData) -> Footer:
         rows=meta.num_rows,
         clipless=int(values["vidmill.clipless"]),
         coverage=Coverage(*json.loads(values["vidmill.coverage"])),
+        media=values.get("vidmill.media", ""),  # files written before there was any do not say so
         empty=tuple(json.loads(values["vidmill.empty"])),
     )
 

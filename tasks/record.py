@@ -48,13 +48,15 @@ class RunSummary:
     status: Status
     shards: int  # of the corpus
     shards_published: int  # by this run
-    clips: int  # computed by this run, good or bad
+    clips: int  # decoded and inferred by this run, good or bad
     features: tuple[FeatureOutcome, ...]
     failures: tuple[FailureGroup, ...]  # over the whole corpus, most frequent first
     coverage: CorpusCoverage
     problems: tuple[str, ...]  # why shards are left
     elapsed_s: float
     notices: tuple[str, ...] = ()  # what is no problem of this run and should be known
+    enhanced: int = 0  # clips that this run restored by some recipe, good or bad
+    report: str | None = None  # page of before and after
 
 
 def new_run_id() -> str:
@@ -147,8 +149,9 @@ def summarize(plan: RunPlan, run_id: str, status: Status, tally: Tally, problems
         output=output,
         status=status,
         shards=len(shards),
-        shards_published=len(tally.published),
+        shards_published=len({published.shard for published in tally.published}),
         clips=tally.clips,
+        enhanced=tally.enhanced,
         features=tuple(feature_outcome(feature, footers_of) for feature, footers_of in published.items()),
         failures=group_failures(failures),
         coverage=coverage,

@@ -1,22 +1,28 @@
-"""Rows: inferred clips in, Arrow tables out, one per feature, with the columns of the contract.
+"""Rows: inferred and restored clips in, Arrow tables out, one per feature, with the columns of the contract.
 
 Knows the schema and the data model; writes nothing.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from models.prediction import Prediction
-from tasks.encoded import Failure
+from tasks.encoded import EncodedClip, Failure
+from tasks.enhance import Enhanced
 from tasks.feature import Feature
 from tasks.infer import DecodedClip, InferredClip
-from tasks.schema import CLIPS, FAILURES, TAGS, embeddings_schema
+from tasks.schema import CLIPS, ENHANCED, FAILURES, TAGS, embeddings_schema
+
+if TYPE_CHECKING:
+    from models.quality import Quality
 
 TAGS_PER_CLIP = 5
 ETAG = pa.field("source_etag", pa.string())
+STAGED = pa.field("staged", pa.string())
+QUALITY = ("noise_before", "noise_after", "psnr_down_db", "flicker_before", "flicker_after", "before_jpeg", "after_jpeg")
 
 
 def failure_rows(failures: Iterable[Failure], *, shard: str, run_id: str) -> pa.Table:
@@ -47,6 +53,26 @@ def feature_rows(feature: Feature, clips: Sequence[InferredClip], *, shard: str,
     if feature.table == "tags":
         return _tag_rows(found, shard, labels)
     return _embedding_rows(found, shard, per_frame=per_frame)
+
+
+def enhanced_rows(clip: EncodedClip, found: "Enhanced[Quality]", *, shard: str, size_bytes: int, digest: str, staged: str) -> pa.Table:
+    """The row of a restored clip, and as `staged` the name of its file, which has no address yet."""
+    end_s, at = clip.start_s + found.duration_s if clip.end_s is None else clip.end_s, found.quality.sample_pts
+    row = {
+        "clip_id": clip.key,
+        "video_id": clip.video_id,
+        "shard": shard,
+        "start_s": clip.start_s,
+        "end_s": end_s,
+        "source_etag": clip.source_etag,
+        **{name: getattr(found, name) for name in ("width", "height", "fps", "frames", "duration_s", "codec", "has_audio", "elapsed_s", "gpu_s")},
+        "size_bytes": size_bytes,
+        "media_digest": digest,
+        **{name: getattr(found.quality, name) for name in QUALITY},
+        "sample_time_s": None if at is None else float((at - found.first_pts) * found.time_base),
+        "staged": staged,
+    }
+    return pa.Table.from_pylist([row], ENHANCED.append(STAGED))
 
 
 def _clip_row(decoded: DecodedClip, shard: str) -> dict[str, Any]:

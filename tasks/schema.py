@@ -56,6 +56,34 @@ _OF_A_CLIP = [CLIPS.field(name) for name in ("clip_id", "video_id", "shard", "st
 TAGS = pa.schema([*_OF_A_CLIP, pa.field("tags", TAGS_TYPE)])
 
 
+ENHANCED = pa.schema(
+    [
+        *_OF_A_CLIP,
+        _field("source_etag", pa.string()),  # of what the media was made from: media is kept when other clips of the shard change
+        _field("uri", pa.string()),
+        _field("width", pa.int32(), "px"),
+        _field("height", pa.int32(), "px"),
+        _field("fps", pa.float64(), "1/s"),
+        _field("frames", pa.int64()),
+        _field("duration_s", pa.float64(), "s"),
+        _field("size_bytes", pa.int64(), "B"),
+        _field("codec", pa.string()),
+        _field("has_audio", pa.bool_()),
+        _field("media_digest", pa.string(), "xxh3_128 of the file, 32 hex digits"),
+        _field("noise_before", pa.float64(), "standard deviation of luma noise, 0..255"),
+        _field("noise_after", pa.float64(), "standard deviation of luma noise, 0..255"),
+        _field("psnr_down_db", pa.float64(), "dB, of the result brought to the input's size against the input"),
+        _field("flicker_before", pa.float64(), "mean absolute change of luma between frames, 0..255"),
+        _field("flicker_after", pa.float64(), "mean absolute change of luma between frames, 0..255"),
+        _field("elapsed_s", pa.float64(), "s"),
+        _field("gpu_s", pa.float64(), "s"),
+        _field("sample_time_s", pa.float64(), "s, of the crops, from the clip's first frame"),
+        _field("before_jpeg", pa.binary()),
+        _field("after_jpeg", pa.binary()),
+    ]
+)
+
+
 def embeddings_schema(size: int, *, per_frame: bool) -> pa.Schema:
     """Columns of an embeddings table whose vectors have `size` numbers."""
     fields = [*_OF_A_CLIP, pa.field("embedding", pa.list_(pa.float32(), size)), _field("frame_time_s", pa.list_(pa.float32()), "s")]

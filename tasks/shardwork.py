@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from tasks.feature import Feature
+from tasks.feature import Feature, maker_in
+from tasks.media import media_folder, media_name, with_media
 from tasks.published import FAILURES_FOLDER, path_of, read_footer, read_rows
 from tasks.schema import CLIPS
 from tasks.source import Shard
@@ -35,6 +36,7 @@ class ShardWork:
     overlay: bool = False  # an archive of replacements: staged for other shards, not published itself
     try_id: str = ""  # who works on it; see `Staging`
     retried: frozenset[Attempt] = frozenset()  # published failures that are to be tried again
+    settled: tuple[Feature, ...] = ()  # that need nothing, nor what is staged of them
 
     def wants(self, feature: Feature) -> bool:
         """Whether the feature is to be published."""
@@ -61,7 +63,7 @@ def published_failures(output: str, work: ShardWork) -> list[dict[str, object]]:
     Those of models that are not asked for explain what other features lack; those of models computed anew are found again.
     """
     rows = read_rows(path_of(output, FAILURES_FOLDER, work.shard.name))
-    anew = {feature.model for feature in work.features if not any(f"/model={feature.model}/" in folder for folder in work.reusable)}
+    anew = {feature.model for feature in work.features} - set(map(maker_in, work.reusable))
     ended = anew if "clips" in work.reusable else {*anew, *SOURCE_STAGES}
     return [row for row in rows.to_pylist() if row["stage"] not in ended] if rows is not None else []
 
@@ -69,8 +71,11 @@ def published_failures(output: str, work: ShardWork) -> list[dict[str, object]]:
 def row_files(output: str, work: ShardWork, feature: Feature, columns: tuple[str, ...] | None = None) -> Iterator[RowFile]:
     """Every file that holds rows of a feature for the shard: the published one first, then fragments.
 
-    `columns` limits what is read, besides the keys.
+    `columns` limits what is read, besides the keys. Rows whose media is gone are none.
     """
+    if feature.table == "enhanced":
+        yield from _files_with_media(output, work, feature, columns)
+        return
     if feature.folder in work.reusable:
         rows = read_rows(path_of(output, feature.folder, work.shard.name), None if columns is None else ("clip_id", *columns))
         etags = published_etags(output, work)
@@ -78,8 +83,26 @@ def row_files(output: str, work: ShardWork, feature: Feature, columns: tuple[str
             yield RowFile(tuple((clip_id, etags.get(clip_id, "")) for clip_id in rows["clip_id"].to_pylist()), rows)
     wanted = None if columns is None else ("clip_id", "source_etag", *columns)
     for rows in Staging(output, work.shard.name, work.try_id).tables(feature.folder, wanted):
-        keys = zip(rows["clip_id"].to_pylist(), rows["source_etag"].to_pylist(), strict=True)
-        yield RowFile(tuple(keys), rows if feature.table == "clips" else rows.drop_columns(["source_etag"]))
+        yield _with_keys(rows if feature.table == "clips" else rows.drop_columns(["source_etag"]), rows["source_etag"])
+
+
+def _files_with_media(output: str, work: ShardWork, feature: Feature, columns: tuple[str, ...] | None) -> Iterator[RowFile]:
+    """As `row_files`; staged rows give the address of their file in `staged`."""
+    shard, needed = work.shard.name, ("clip_id", "source_etag", "size_bytes")
+    if feature.folder in work.reusable:
+        rows = read_rows(path_of(output, feature.folder, shard), None if columns is None else dict.fromkeys((*needed, *columns)))
+        if rows is not None:
+            rows = with_media(rows, map(media_name, rows["clip_id"].to_pylist()), media_folder(output, feature, shard))
+            yield _with_keys(rows, rows["source_etag"])
+    staging = Staging(output, shard, work.try_id)
+    for rows in staging.tables(feature.folder, None if columns is None else [*dict.fromkeys((*needed, "staged", *columns))]):
+        rows = with_media(rows, rows["staged"].to_pylist(), staging.media(feature))
+        uris = pa.array([f"{staging.media(feature)}/{name}" for name in rows["staged"].to_pylist()], pa.string())
+        yield _with_keys(rows.set_column(rows.schema.get_field_index("staged"), "staged", uris), rows["source_etag"])
+
+
+def _with_keys(rows: pa.Table, etags: pa.ChunkedArray) -> RowFile:
+    return RowFile(tuple(zip(rows["clip_id"].to_pylist(), etags.to_pylist(), strict=True)), rows)
 
 
 def failures_of(output: str, work: ShardWork) -> list[dict[str, object]]:
@@ -105,13 +128,18 @@ def explains(failure: Mapping[str, object], feature: Feature) -> bool:
 
 def known_keys(output: str, work: ShardWork) -> set[Key]:
     """Clips that need not be computed again: each wanted feature has a row or a failure that explains its absence and is not retried."""
+    done = done_keys(output, work).values()
+    return set.intersection(*done) if done else set()
+
+
+def done_keys(output: str, work: ShardWork) -> dict[Feature, set[Key]]:
+    """Clips that need not be computed again, by feature."""
     failures = [failure for failure in failures_of(output, work) if attempt_of(failure) not in work.retried]
-    known: set[Key] | None = None
+    done = {}
     for feature in work.features:
-        done = {key for file in row_files(output, work, feature, ()) for key in file.keys}
-        done |= {key_of(failure) for failure in failures if explains(failure, feature)}
-        known = done if known is None else known & done
-    return known or set()
+        done[feature] = {key for file in row_files(output, work, feature, ()) for key in file.keys}
+        done[feature] |= {key_of(failure) for failure in failures if explains(failure, feature)}
+    return done
 
 
 def roster_of(output: str, work: ShardWork) -> Roster | None:

@@ -1,6 +1,7 @@
 """Staging: what workers have finished of a shard and nobody sees yet.
 
     OUT/_wip/shard=<shard>/<feature folder>/<try>-<any>.fragment     rows, with the etag of what they were made from
+    OUT/_wip/shard=<shard>/media/<partitions>/<try>-<any>.mp4              a restored video, there before the fragment that names it
     OUT/_wip/shard=<shard>/failures/<try>-<any>.fragment
     OUT/_wip/shard=<shard>/roster-<shard etag>.fragment              every member of the shard, written when it was read to its end
 
@@ -8,13 +9,18 @@ Fragments are Parquet in any order and number; duplicates are harmless. A damage
 """
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from infra import storage
+from tasks.feature import Feature
+from tasks.media import MEDIA_FOLDER, SUFFIX
+
+RESTORED = ("enhanced", MEDIA_FOLDER)
+INFERRED = frozenset({"clips", "embeddings", "tags"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +52,16 @@ class Staging:
         if rows.num_rows:
             _write(f"{self.root}/{folder}/{self.try_id}-{uuid.uuid4().hex}.fragment", rows)
 
+    def add_media(self, feature: Feature, path: str) -> str:
+        """Stage a finished local file; the name that its row must give as `staged`."""
+        name = f"{self.try_id}-{uuid.uuid4().hex}{SUFFIX}"
+        storage.publish_file(f"{self.media(feature)}/{name}", path)
+        return name
+
+    def media(self, feature: Feature) -> str:
+        """Folder of the staged files that a feature's rows name."""
+        return f"{self.root}/{MEDIA_FOLDER}/{feature.partitions}"
+
     def tables(self, folder: str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """The fragments of a folder, one at a time."""
         for name in sorted(storage.list_names(f"{self.root}/{folder}")):
@@ -67,12 +83,34 @@ class Staging:
         members = dict(zip(rows["key"].to_pylist(), rows["source_etag"].to_pylist(), strict=True))
         return Roster(members, int(rows.schema.metadata[b"ignored"]))
 
-    def clear(self) -> None:
-        """Remove everything staged for the shard."""
-        storage.delete_tree(self.root)
+    def clear(self, features: Collection[Feature] = ()) -> None:
+        """Remove what is staged for a shard of which these features are published; what other recipes have staged took hours, and stays."""
+        if not self._recipes(but=features):
+            storage.delete_tree(self.root)
+            return
+        for folder in (*INFERRED, *(f"{place}/{_recipe(feature)}" for feature in features if feature.table == "enhanced" for place in RESTORED)):
+            storage.delete_tree(f"{self.root}/{folder}")
+
+    def holds(self, features: Collection[Feature]) -> bool:
+        """Whether there is something that `clear` would remove."""
+        there, recipes = storage.list_folders(self.root), self._recipes(but=())
+        return not self._recipes(but=features) or not recipes.isdisjoint(map(_recipe, features)) or not INFERRED.isdisjoint(there)
+
+    def _recipes(self, *, but: Collection[Feature]) -> set[str]:
+        staged = {recipe for place in RESTORED for recipe in storage.list_folders(f"{self.root}/{place}")}
+        return staged - set(map(_recipe, but))
 
     def _roster(self, etag: str) -> str:
         return f"{self.root}/roster-{etag}.fragment"
+
+
+def staged_shards(output: str) -> list[str]:
+    """Shards for which something is staged."""
+    return [name.removeprefix("shard=") for name in storage.list_folders(wip(output)) if name.startswith("shard=")]
+
+
+def _recipe(feature: Feature) -> str:
+    return feature.partitions.partition("/")[0] if feature.table == "enhanced" else ""
 
 
 def wip(output: str) -> str:

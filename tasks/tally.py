@@ -4,7 +4,7 @@ Knows what workers report and what was published; nothing of Ray.
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from tasks.encoded import Outcome, ShardEnd
@@ -22,6 +22,7 @@ class Tally:
     """Counts of a run so far."""
 
     clips: int = 0  # computed by this run, good or bad
+    enhanced: int = 0  # by this run, good or bad, once that part is over
     known: int = 0  # finished by earlier runs
     failed: int = 0  # of `clips`
     read_shards: int = 0
@@ -44,6 +45,11 @@ class Tally:
         if complete:
             del self.counts[outcome.shard]
         return complete
+
+    def joined(self, later: "Tally") -> "Tally":
+        """This part of a run and the enhancement that came after it."""
+        published, problems = [*self.published, *later.published], [*self.problems, *later.problems]
+        return replace(self, enhanced=later.clips, failed=self.failed + later.failed, published=published, problems=problems)
 
     def _end(self, count: _ShardCount, end: ShardEnd) -> None:
         self.read_shards += 1

@@ -2,8 +2,9 @@
 
     every file that a plain glob sees      its digest fits; no clip is twice in a folder
     every shard of the last run's plan     for every feature: rows + failures that explain the rest == members
+    every restored video                   a row names it, with its size and digest
 
-Knows the tables and the record of the last run; opens no media. Memory: 8 bytes per clip of one folder.
+Knows the tables and the record of the last run. Memory: 8 bytes per clip of one folder, and the names of one shard's media.
 """
 
 import shlex
@@ -11,12 +12,14 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import compress
+from itertools import compress, islice
 
 import numpy as np
 
 from infra.problem import Problem
+from infra.storage import ObjectInfo
 from tasks.feature import Feature
+from tasks.media_check import MediaFault, check_media, media_place, media_places, unnamed
 from tasks.published import FAILURES_FOLDER, Footer, is_behind, path_of
 from tasks.record import newest_records, runs_folder
 from tasks.select import Selection
@@ -133,6 +136,7 @@ class _Checking:
         first = [folder for folder in (FAILURES_FOLDER, "clips") if folder in self.places]
         for folder in [*first, *sorted(self.places.keys() - {*first})]:
             self._check_folder(folder, self.places[folder])
+        self._check_media()
         for shard, count in sorted(self.unexplained.items()):
             self._missing(FAILURES_FOLDER, shard, f"is missing, and {count:,} clips have no row")
         self._check_needed()
@@ -199,6 +203,36 @@ class _Checking:
                 yield ShardCheck(shard, clips.planned, 0, explained)
             else:
                 self._missing(feature.folder, shard, "is not published")
+
+    def _check_media(self) -> None:
+        """Folder by folder; those of tables that are not sound, or not readable now, are left to the fault that these have."""
+        told = {fault.file for fault in self.found.faults}
+        tables = [file for folder, files in self.places.items() if folder.startswith("enhanced/") for file in files]
+        unseen = {media_place(file): file for file in tables if file.found.uri not in told}
+        silent = {media_place(file) for file in tables} - unseen.keys()
+        places = ((unseen.pop(place, None), files) for place, files in media_places(self.output) if place not in silent)
+        with ThreadPoolExecutor(THREADS) as pool:
+            while batch := list(islice(places, THREADS)):
+                for file, faults in zip(batch, pool.map(self._media_faults, batch), strict=True):
+                    self.found.files += len(file[1])
+                    self.found.faults += faults
+        for alone in sorted(unseen.values(), key=lambda table: table.found.uri):
+            self.found.faults += self._media_faults((alone, []))
+
+    def _media_faults(self, place: tuple[VisibleFile | None, list[ObjectInfo]]) -> list[Fault]:
+        file, there = place
+        found = check_media(self.output, file, there) if file else map(unnamed, there)
+        return [self._media_fault(fault, file) for fault in found]
+
+    def _media_fault(self, fault: MediaFault, file: VisibleFile | None) -> Fault:
+        cause = fault.cause if fault.row is None else f"{fault.cause}, and the row of {fault.row} names it"
+        if fault.row is None:
+            return Fault(fault.uri, cause, _remove(fault.uri), file.shard if file else "")
+        assert file is not None
+        planned = file.shard in self.shards and file.folder in self.features
+        if not planned:
+            return Fault(fault.uri, cause, _remove(file.found.uri), file.shard)
+        return Fault(fault.uri, cause, self._retry("altered" if fault.is_there else "missing"), file.shard, (fault.uri,) * fault.is_there)
 
     def _check_needed(self) -> None:
         """A failure of a clip that has every row is a contradiction, unless the retry that found the rows has not come to its end."""

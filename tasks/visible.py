@@ -1,6 +1,6 @@
 """What a reader sees of an output: every file that a plain glob finds, each examined by itself.
 
-    OUT/clips/*.parquet  OUT/failures/*.parquet  OUT/embeddings/*/*/*.parquet  OUT/tags/*/*/*.parquet
+    OUT/clips/*.parquet  OUT/failures/*.parquet  OUT/embeddings/*/*/*.parquet  OUT/tags/*/*/*.parquet  OUT/enhanced/*/*/*.parquet
 
 Digest, footer, rows' count, the shard that the rows name, clips that are there twice. Knows no plan; whatever is wrong comes back as words.
 """
@@ -17,10 +17,12 @@ import xxhash
 from infra import storage
 from infra.storage import ObjectInfo, StorageError
 from tasks.digest import NoDigest, is_unaltered
+from tasks.feature import MAKER
 from tasks.published import FAILURES_FOLDER, Footer, footer_of
 
-DEPTH = {FAILURES_FOLDER: 0, "clips": 0, "embeddings": 2, "tags": 2}  # folders between the table's and the file
-OWN_COLUMN = {FAILURES_FOLDER: "kind", "clips": "uri", "embeddings": "embedding", "tags": "tags"}  # that no other table has
+DEPTH = {FAILURES_FOLDER: 0, "clips": 0, "embeddings": 2, "tags": 2, "enhanced": 2}  # folders between the table's and the file
+# What no other table has.
+OWN_COLUMN = {FAILURES_FOLDER: "kind", "clips": "uri", "embeddings": "embedding", "tags": "tags", "enhanced": "media_digest"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,11 @@ def _listed(folder: str) -> list[ObjectInfo]:
 
 def _is_place(folder: str, table: str, depth: int) -> bool:
     names = folder.split("/")
-    return names[0] == table and len(names) == 1 + depth and all(map(str.startswith, names[1:], ("model=", "version=")))
+    return names[0] == table and len(names) == 1 + depth and all(map(str.startswith, names[1:], (f"{_maker(table)}=", "version=")))
+
+
+def _maker(table: str) -> str:
+    return next((maker for made, maker in MAKER.items() if made == table), "")
 
 
 def examine(file: VisibleFile) -> Examined:
@@ -96,7 +102,7 @@ def _altered(parquet: pq.ParquetFile) -> str:
 def _judged(file: VisibleFile, footer: Footer, parquet: pq.ParquetFile) -> Examined:
     table = file.folder.partition("/")[0]
     if OWN_COLUMN[table] not in parquet.schema_arrow.names or (
-        DEPTH[table] and file.folder != f"{table}/model={footer.model}/version={footer.version}"
+        DEPTH[table] and file.folder != f"{table}/{_maker(table)}={footer.model}/version={footer.version}"
     ):
         return Examined(file, fault="it is of another table, model or version: moved or renamed")
     rows = parquet.read(columns=["clip_id", "shard", *(("member", "stage") if table == FAILURES_FOLDER else ())])

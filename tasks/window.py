@@ -11,10 +11,19 @@ from collections.abc import Iterator
 from fractions import Fraction
 from itertools import chain
 
-from tasks.clip import ClipError, FailureKind
+from tasks.clip import ClipError, FailureKind, Window
 from tasks.container import Video, VideoPacket
 from tasks.extent import end_pts, is_shown
-from tasks.sampling import FROM_START, Horizon, Span
+from tasks.sampling import FROM_START, Horizon, Span, exact
+
+
+def span_of(video: Video, zero: int, window: Window) -> Span:
+    """A window in pts.
+
+    Args:
+        zero: pts of the video's first frame.
+    """
+    return Span(*(zero + int(exact(t) // video.time_base) for t in (window.start_s, window.end_s)))
 
 
 def needed(video: Video, source: Iterator[VideoPacket], span: Span, step: Fraction) -> Iterator[VideoPacket]:

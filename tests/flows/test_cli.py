@@ -46,7 +46,7 @@ BAD: dict[str, tuple[Callable[[Path], object], tuple[str, ...], tuple[str, ...]]
     "no such kind": (lambda _: None, ("--source.kind", "kinetic", "--source.uri", "tars"), ("--source.kind", "did you mean kinetics?")),
     "unknown flag": (lambda _: None, (*KINETICS, "tars", "--source.urii", "x"), ("--source.urii", "--source.uri", "--help")),
     "model typo": (lambda _: None, (*KINETICS, "tars", "--embed", "eficientnet-lite0"), ("eficientnet-lite0", "did you mean efficientnet-lite0?")),
-    "no model": (lambda _: None, (*KINETICS, "tars", "--embed="), ("embed and tag are both empty", "name a model")),
+    "no model": (lambda _: None, (*KINETICS, "tars", "--embed="), ("embed, tag and enhance are all empty", "name a model")),
     "output is a file": (lambda here: make(here / "out", "x"), (*KINETICS, "tars"), ("output out", "is a file", "name a folder")),
     "output below a file": (lambda here: make(here / "f", "x"), (*KINETICS, "tars", "--output", "f/out"), ("f/out", "is a file", "name a folder")),
     "output inside the source": (lambda _: None, (*KINETICS, "tars", "--output", "tars/out"), ("output tars/out", "looks for input", "outside")),
@@ -176,12 +176,13 @@ def test_init_writes_a_file_that_plan_accepts_once(place: Path, capsys: Screen) 
 
 def test_models_tells_licence_size_and_training(capsys: Screen) -> None:
     assert cli.execute(["models", "--json"]) == cli.DONE
-    lite = json.loads(capsys.readouterr().out)[0]
+    lite, *others = json.loads(capsys.readouterr().out)
     assert (lite["name"], lite["licence"], lite["size_bytes"] // 10**5) == ("efficientnet-lite0", "Apache-2.0", 188)
     assert "ImageNet" in lite["trained_on"]
+    assert {"denoise-v1": ["denoise"], "upscale-x2-v1": ["upscale-x2"]}.items() <= {view["name"]: view["task"] for view in others}.items()
     assert cli.execute(["models"]) == cli.DONE
     told = capsys.readouterr().out
-    for word in ("efficientnet-lite0", "Apache-2.0", "18.8 MB", "mobilenet-v2"):
+    for word in ("efficientnet-lite0", "Apache-2.0", "18.8 MB", "mobilenet-v2", "denoise-v1"):
         assert word in told
 
 

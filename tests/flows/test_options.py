@@ -54,6 +54,9 @@ def test_the_commands_own_parameters_arrive_beside_the_overrides() -> None:
     [
         (["--embed", "a,b", "--embed", "c"], {"embed": ["a", "b", "c"]}),
         (["--embed="], {"embed": []}),
+        (["--enhance", "denoise, upscale-x2"], {"enhance": ["denoise", "upscale-x2"]}),
+        (["--enhance", '{"recipe": "denoise", "crf": 20}', "--enhance", "upscale-x2"], {"enhance": [{"recipe": "denoise", "crf": 20}, "upscale-x2"]}),
+        (["--enhance="], {"enhance": []}),
         (["--frame-embeddings"], {"frame_embeddings": True}),
         (["--no-frame-embeddings"], {"frame_embeddings": False}),
         (["--source.no-recursive"], {"source.recursive": False}),
@@ -67,7 +70,7 @@ def test_values_of_each_sort(arguments: list[str], overrides: dict[str, Any]) ->
 
 
 def test_every_field_can_be_set_by_its_flag() -> None:
-    values = {"models": json.dumps([MODEL]), "source.kind": "manifest", "cluster.gpus": "0"}
+    values = {"models": json.dumps([MODEL]), "source.kind": "manifest", "cluster.gpus": "0", "enhance": "denoise"}
     given = {name: values.get(name, "7") for name, info in fields() if info.annotation is not bool}
     config = load(None, overrides_of(*(part for name, value in given.items() for part in (flag(name), value))))
     assert config.limits.max_failed == config.decode.fps == config.cluster.cpus == 7

@@ -43,7 +43,7 @@ def outcome(shard: str, clips: int, end: ShardEnd | None = None) -> Outcome:
 
 def test_the_first_sight_is_the_plan_before_any_worker_runs(clock: SimpleNamespace) -> None:
     recorder = Recorder()
-    Watch(plan(3, done=2), recorder, clock.s)
+    Watch(plan(3, done=2), progress=recorder, started_s=clock.s)
     (first,) = recorder.seen
     assert (first.shards_done, first.shards_total, first.eta_s) == (2, 5, None)
     assert [stage.total for stage in first.stages] == [3, None, 3]
@@ -51,7 +51,7 @@ def test_the_first_sight_is_the_plan_before_any_worker_runs(clock: SimpleNamespa
 
 
 def test_the_total_of_clips_is_known_once_every_shard_was_read(clock: SimpleNamespace) -> None:
-    watching, tally = Watch(plan(2), Recorder(), clock.s), Tally()
+    watching, tally = Watch(plan(2), progress=Recorder(), started_s=clock.s), Tally()
     tally.add(outcome("a", 8))
     tally.add(outcome("a", 2, ShardEnd(14, 0)))
     assert watching.snapshot(tally).stages[1].total is None
@@ -60,7 +60,7 @@ def test_the_total_of_clips_is_known_once_every_shard_was_read(clock: SimpleName
 
 
 def test_speed_leaves_out_the_start_and_the_estimate_follows_it(clock: SimpleNamespace) -> None:
-    watching, tally = Watch(plan(1), Recorder(), clock.s), Tally()
+    watching, tally = Watch(plan(1), progress=Recorder(), started_s=clock.s), Tally()
     clock.s += 20
     tally.add(outcome("a", 8))
     assert watching.snapshot(tally).stages[1].per_s == pytest.approx(0.4)
@@ -71,7 +71,7 @@ def test_speed_leaves_out_the_start_and_the_estimate_follows_it(clock: SimpleNam
 
 
 def test_before_all_is_read_the_estimate_goes_by_shards(clock: SimpleNamespace) -> None:
-    watching, tally = Watch(plan(4), Recorder(), clock.s), Tally()
+    watching, tally = Watch(plan(4), progress=Recorder(), started_s=clock.s), Tally()
     tally.add(outcome("a", 8))
     watching.snapshot(tally)
     clock.s += 30

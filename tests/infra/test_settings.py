@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from infra.settings import ClusterConfig, DecodeConfig, LimitsConfig, RunConfig, UserModel
 
 SOURCE = {"kind": "files", "uri": "/videos"}
+MINIMAL = {"source": SOURCE, "output": "/out"}
 MODEL = {"name": "m", "factory": "a.b:c", "weights": "file:/w", "sha256": "0" * 64}
 
 
@@ -42,7 +43,7 @@ def test_numbers_may_come_as_text_from_flags() -> None:
 
 
 def test_a_run_that_asks_for_no_model_is_refused() -> None:
-    with pytest.raises(ValidationError, match="embed and tag are both empty"):
+    with pytest.raises(ValidationError, match="embed, tag and enhance are all empty"):
         RunConfig.model_validate({"source": SOURCE, "output": "o", "embed": []})
     assert RunConfig.model_validate({"source": SOURCE, "output": "o", "embed": [], "tag": ["efficientnet-lite0"]}).embed == []
 
@@ -79,3 +80,21 @@ def test_credentials_in_an_address_are_refused(field: str) -> None:
         assert "hun/ter2" not in error["msg"]
     for address in ADDRESSES:
         with_address(field, address)
+
+
+def test_a_recipe_may_be_given_by_its_name_alone() -> None:
+    config = RunConfig.model_validate({**MINIMAL, "enhance": ["denoise", {"recipe": "upscale-x2", "name": "big", "crf": 20}]})
+    assert [(entry.recipe, entry.label, entry.crf) for entry in config.enhance] == [("denoise", "denoise", 18), ("upscale-x2", "big", 20)]
+    assert RunConfig.model_validate({**MINIMAL, "embed": [], "enhance": ["denoise"]}).embed == []
+    assert RunConfig.model_validate(config.model_dump(mode="json")) == config
+
+
+@pytest.mark.parametrize(
+    "enhance",
+    [["denoise", "denoise"], [{"recipe": "denoise", "name": "upscale-x2"}, "upscale-x2"], [{"recipe": "denoise", "name": "decode"}],
+     [{"recipe": "denoise", "name": "efficientnet-lite0"}]],
+)  # fmt: skip
+def test_a_recipe_has_a_name_of_its_own(enhance: list[object]) -> None:
+    """A failure names its stage, and nothing else tells whose it is."""
+    with pytest.raises(ValidationError, match="is taken by a stage, a model or another recipe"):
+        RunConfig.model_validate({**MINIMAL, "enhance": enhance})

@@ -1,18 +1,19 @@
 """Disk and S3 keep the same promises; every test runs against both where both can."""
 
+import errno
 import io
 import os
 import random
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from infra import s3_request, storage
+from infra import s3_copy, s3_request, storage
 from infra.problem import Problem
 from infra.storage import Cause, NotFound, StorageError
 
@@ -297,3 +298,86 @@ def test_everything_in_a_bucket_is_never_deleted(bucket: str) -> None:
     for uri in (f"s3://{bucket}", f"s3://{bucket}/", "/", "file:///"):
         with pytest.raises(StorageError, match="refused to delete"):
             storage.delete_tree(uri)
+
+
+@pytest.mark.parametrize("name", ["x", "deep/er/x #1 ?é.mp4"])
+def test_a_copy_appears_whole_under_its_name_and_the_source_stays(root: str, name: str) -> None:
+    storage.write_bytes(f"{root}/source %41+", b"new")
+    storage.write_bytes(f"{root}/{name}", b"old, and longer")
+    storage.copy(f"{root}/source %41+", f"{root}/{name}")
+    storage.copy(f"{root}/source %41+", f"{root}/{name}")
+    assert (storage.read_bytes(f"{root}/{name}"), storage.read_bytes(f"{root}/source %41+")) == (b"new", b"new")
+    storage.delete(f"{root}/source %41+")
+    assert storage.read_bytes(f"{root}/{name}") == b"new"
+    assert leftovers(root) == []
+
+
+def test_a_copy_of_nothing_is_not_found_and_leaves_what_was_there(root: str) -> None:
+    storage.write_bytes(f"{root}/x", b"old")
+    with pytest.raises(NotFound, match="source"):
+        storage.copy(f"{root}/source", f"{root}/x")
+    assert storage.read_bytes(f"{root}/x") == b"old"
+
+
+def test_a_copy_on_disk_is_a_second_name_and_takes_no_space(tmp_path: Path) -> None:
+    """P9: and where the disk has no such names, a copy of the bytes."""
+    (tmp_path / "source").write_bytes(b"data")
+    storage.copy(f"{tmp_path}/source", f"{tmp_path}/out/a")
+    assert os.path.samefile(tmp_path / "source", tmp_path / "out" / "a")
+
+
+def test_a_disk_without_hard_links_copies_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    (tmp_path / "source").write_bytes(b"data")
+    storage.copy(f"{tmp_path}/source", f"{tmp_path}/out/a")
+    assert (tmp_path / "out" / "a").read_bytes() == b"data"
+    assert not os.path.samefile(tmp_path / "source", tmp_path / "out" / "a")
+    assert leftovers(str(tmp_path)) == []
+
+
+def test_a_large_object_is_copied_in_parts_and_visible_when_all_are_there(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3_copy, "PART_BYTES", 1 << 16)
+    data, uri = random.Random(5).randbytes((1 << 18) + 7), f"s3://{bucket}/root"
+    storage.write_bytes(f"{uri}/source", data)
+    made = []
+
+    def asked(about: str, method: str, **arguments: Any) -> dict[str, Any]:
+        made.append(method)
+        if method == "complete_multipart_upload":
+            assert not storage.exists(f"{uri}/x")
+        return s3_request.request(about, method, **arguments)
+
+    monkeypatch.setattr(s3_copy, "request", asked)
+    storage.copy(f"{uri}/source", f"{uri}/x")
+    assert storage.read_bytes(f"{uri}/x") == data
+    assert made.count("upload_part_copy") == 5
+    assert leftovers(uri) == []
+
+
+def test_a_copy_that_fails_between_two_parts_leaves_no_upload(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3_copy, "PART_BYTES", 1 << 16)
+    uri = f"s3://{bucket}/root"
+    storage.write_bytes(f"{uri}/source", bytes(1 << 18))
+    storage.write_bytes(f"{uri}/x", b"old")
+
+    def failing(about: str, method: str, **arguments: Any) -> dict[str, Any]:
+        if arguments.get("PartNumber") == 3:
+            raise StorageError(about, Cause.BUSY)
+        return s3_request.request(about, method, **arguments)
+
+    monkeypatch.setattr(s3_copy, "request", failing)
+    with pytest.raises(StorageError, match="kept failing"):
+        storage.copy(f"{uri}/source", f"{uri}/x")
+    assert storage.read_bytes(f"{uri}/x") == b"old"
+    assert leftovers(uri) == []
+
+
+def test_folders_and_everything_below_them_are_listed_one_at_a_time(filled: str) -> None:
+    assert storage.list_folders(filled) == ["a b (c)", "plain"]
+    assert storage.list_folders(f"{filled}/plain") == ["deep"]
+    assert storage.list_folders(f"{filled}/absent") == []
+    assert [storage.relative(found.uri, filled) for found in storage.walk(filled)] == names(filled, filled)
+    assert list(storage.walk(f"{filled}/absent")) == []

@@ -120,7 +120,7 @@ def test_a_local_file_is_read_where_it_lies(blob, cache, form):
 
 
 def test_a_wrong_hash_names_both_digests_and_the_fix(blob):
-    with pytest.raises(Problem, match=f"{DIGEST}, expected {OTHER}; correct models"):
+    with pytest.raises(Problem, match=f"{DIGEST}, expected {OTHER}; correct the entry"):
         fetch(f"file:{blob}", OTHER)
 
 

@@ -16,10 +16,11 @@ from infra.problem import Problem
 from infra.settings import LimitsConfig
 from infra.storage import Cause, StorageError
 from models.spec import Geometry
-from tasks import isolate
+from tasks import child
+from tasks.child import ATTEMPTS
 from tasks.clip import ClipError, FailureKind, Window
 from tasks.decode import open_clip, probe
-from tasks.isolate import ATTEMPTS, Decoder
+from tasks.isolate import Decoder
 from tests.corpus import bad_clips, clip
 from tests.faults.hostile_media import endless, greedy
 from tests.flows.program import until
@@ -224,6 +225,6 @@ def test_an_answer_that_is_no_answer_is_a_crash(monkeypatch: pytest.MonkeyPatch,
     def nonsense(_: object) -> object:
         raise ValueError("not JSON")
 
-    monkeypatch.setattr(isolate, "receive", nonsense)
+    monkeypatch.setattr(child, "receive", nonsense)
     told = failure(decoder, clip(1))
     assert (told.kind, told.attempts) == (FailureKind.CRASH, ATTEMPTS)
