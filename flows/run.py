@@ -13,15 +13,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from flows.console import console_on, progress
 from flows.crash import Crash, root_of
 from flows.watch import REPORTED, RUN_ID, WATCHER
 from infra import storage
-from infra.logs import quiet_to
+from infra.logs import quiet_to, redact_file
 from infra.problem import Problem
-from infra.secret import Secrets
 from infra.settings import RunConfig
 from tasks.record import RunSummary, new_run_id, record_uri, runs_folder
 
@@ -64,7 +62,7 @@ class RunLog:
         """Where the log lies from now on; without a record (nothing was done) and without `always` nowhere."""
         target = f"{runs_folder(self.output)}/{self.run_id}/run.log"
         try:
-            self._redact()
+            redact_file(self.local)
             if self.local.exists() and storage.exists(record_uri(self.output, self.run_id)):
                 storage.publish_file(target, str(self.local))
                 always = False
@@ -73,16 +71,6 @@ class RunLog:
         if not always:
             shutil.rmtree(self.local.parent, ignore_errors=True)
         return str(self.local) if always else target
-
-    def _redact(self) -> None:
-        """Also what was printed without a logger, by whoever."""
-        if not self.local.exists():
-            return
-        secrets, clean = Secrets(), self.local.with_suffix(".clean")
-        exact: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
-        with self.local.open(**exact) as lines, clean.open("w", **exact) as target:
-            target.writelines(map(secrets.redact, lines))
-        clean.replace(self.local)
 
 
 def _flow_result(config: RunConfig, select: list[str]) -> RunSummary:

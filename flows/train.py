@@ -4,6 +4,7 @@ With PREFECT_API_URL the flow reports to that server; without, it runs as a plai
 """
 
 import logging
+import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from rich.text import Text
 from flows.console import console_on, progress
 from flows.crash import Crash, root_of
 from flows.watch import WATCHER
-from infra.logs import quiet_to
+from infra.logs import quiet_to, redact_file
 from infra.problem import Problem
 from infra.training import RestorerConfig
 from tasks.card import SCORE_COLUMNS, score_row
@@ -33,6 +34,7 @@ def train(config: RestorerConfig) -> "TrainingSummary":
         KeyboardInterrupt: a checkpoint was written.
     """
     log = Path(tempfile.mkdtemp(prefix="vidmill-")) / "train.log"
+    kept = False
     try:
         with quiet_to(log) as streams, progress(console_on(streams.stderr)) as display:
             token = WATCHER.set(display)
@@ -42,7 +44,14 @@ def train(config: RestorerConfig) -> "TrainingSummary":
                 WATCHER.reset(token)
     except Exception as error:
         root = root_of(error)
-        raise (root if isinstance(root, Problem) else Crash(root, str(log))) from error
+        if isinstance(root, Problem):
+            raise root from error
+        kept = True
+        redact_file(log)
+        raise Crash(root, str(log)) from error
+    finally:
+        if not kept:
+            shutil.rmtree(log.parent, ignore_errors=True)
 
 
 def _flow_result(config: RestorerConfig) -> "TrainingSummary":

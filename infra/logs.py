@@ -76,6 +76,17 @@ def quiet_to(log_path: Path) -> Iterator[Streams]:
         yield streams
 
 
+def redact_file(path: Path) -> None:
+    """Replace secrets in a log, also those that were printed without a logger, by whoever; nothing where there is no such file."""
+    if not path.exists():
+        return
+    secrets, clean = Secrets(), path.with_suffix(".clean")
+    exact: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
+    with path.open(**exact) as lines, clean.open("w", **exact) as target:
+        target.writelines(map(secrets.redact, lines))
+    clean.replace(path)
+
+
 def _open_log(path: Path) -> TextIO:
     """A text file that stays usable after the run.
 

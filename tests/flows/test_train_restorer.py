@@ -2,6 +2,7 @@
 
 import json
 import signal
+import tempfile
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from safetensors import safe_open
 from safetensors.torch import load_file
 
@@ -23,6 +25,7 @@ from tasks import scores
 from tasks.train_restorer import Job, Place, train
 from tests.flows.program import program, until
 from tests.footage import write_photographs
+from tests.prefect_server import prefect_server
 
 Screen = pytest.CaptureFixture[str]
 Command = Callable[..., tuple[int, str, str]]
@@ -199,6 +202,47 @@ def test_quick_learns_from_the_demos_videos_and_says_so(here: list[Job], capsys:
     assert "two videos of the demo" in card
     assert "never the ones it ships" in card
     assert "vidmill train restorer --quick --steps 1 --batch 1 --side 32 --threads 1 --workers 1\n" in card
+
+
+def test_an_unforeseen_error_leaves_a_log_without_secrets_and_nothing_else_leaves_one(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P12: without redact_file in flows.train what a library prints would stay in the log as it is."""
+    secret = "wJalrXUtnFEMIK7MDENGbPxRfiCY"
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    command(*TINY, "--corpus", "gone")
+    command(*TINY)
+    assert list((tmp_path / "temporary").glob("vidmill-*")) == []
+
+    def fail(*_: object, **__: object) -> None:
+        print(f"printed {secret}")
+        raise RuntimeError(f"signed with {secret}")
+
+    monkeypatch.setattr(tasks.trainers, "train_on_ray", fail)
+    code, out, err = command(*TINY, "--output", "other")
+    assert (code, out) == (cli.INCOMPLETE, "")
+    (log,) = (tmp_path / "temporary").glob("vidmill-*/train.log")
+    assert f"the traceback is in {log}" in err
+    text = log.read_text()
+    assert "printed [AWS_SECRET_ACCESS_KEY]" in text
+    assert "RuntimeError: signed with [AWS_SECRET_ACCESS_KEY]" in text
+    assert secret not in text + err
+
+
+@pytest.mark.nightly
+def test_a_training_under_prefect_shows_its_steps_and_its_scores(here: list[Job], capsys: Screen, tmp_path: Path) -> None:
+    (tmp_path / "prefect").mkdir()
+    with prefect_server(tmp_path / "prefect") as server, temporary_settings({PREFECT_API_URL: server.api}):
+        cli.execute(["train", "restorer", "--corpus", "corpus", "--output", "out", *TINY])
+        assert "after 8 steps" in capsys.readouterr().out
+        run = server.flow_run(name={"any_": ["upscale-x2"]})
+        assert run["state_type"] == "COMPLETED"
+        assert server.task_runs(run["id"]) == {"plan": ("Completed", 1), "learn": ("Completed", 1), "publish": ("Completed", 1)}
+        (artifact,) = server.call("artifacts/filter", artifacts={"flow_run_id": {"any_": [run["id"]]}})
+        assert artifact["key"] == "scores"
+        assert [row["condition"] for row in json.loads(artifact["data"])] == ["bicubic"]
 
 
 def trained(folder: Path, output: object, *more: object) -> tuple[int, str, str]:
