@@ -1,4 +1,4 @@
-"""The command line: `vidmill demo | init | plan | run | status | verify | retry | show | models | doctor`.
+"""The command line: `vidmill demo | init | plan | run | status | verify | retry | show | models | train | doctor`.
 
 stdout is the result, stderr the progress. Exit codes: 0 all done; 1 too many failures or work left; 2 usage or configuration;
 3 interrupted, safe to run again. Each command imports what it needs, so that `vidmill plan` starts neither Ray nor torch.
@@ -16,8 +16,9 @@ import click
 from flows import config_file
 from flows.console import console_on, print_error, print_json
 from flows.crash import Crash, write_traceback
-from flows.options import ConfigCommand, config_options, starter_yaml
+from flows.options import ConfigCommand, config_options, options_of, starter_yaml
 from infra.problem import Problem
+from infra.training import RestorerConfig
 
 if TYPE_CHECKING:
     from infra.settings import RunConfig
@@ -199,6 +200,28 @@ def models(as_json: bool) -> int:
     else:
         print_models(views, console_on(sys.stdout))
     return DONE
+
+
+@app.group()
+def train() -> None:
+    """Train networks of your own."""
+
+
+@train.command(cls=ConfigCommand)
+@config_argument
+@json_option
+@options_of(RestorerConfig, "training")
+def restorer(config: Path | None, as_json: bool, overrides: dict[str, Any]) -> int:
+    """Learn a denoiser or upscaler from photographs and videos; go on where a killed training stopped."""
+    from flows.train import print_training
+    from flows.train import train as run_training
+
+    summary = run_training(config_file.load_as(RestorerConfig, config, overrides))
+    if as_json:
+        print_json(summary, sys.stdout)
+    else:
+        print_training(summary, console_on(sys.stdout))
+    return DONE if summary.status in ("done", "nothing to do") else INCOMPLETE
 
 
 @app.command(cls=ConfigCommand)

@@ -1,4 +1,4 @@
-"""A configuration file and the flags beside it become one `RunConfig`, or one `Problem` that lists every error.
+"""A configuration file and the flags beside it become one `RunConfig` (or another model), or one `Problem` that lists every error.
 
     k400.yaml ------> mapping with positions --+
     --source.uri … -> {"source.uri": …} -------+--> one mapping --> one validation
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Final, TypeAlias, get_args
+from typing import Any, Final, TypeAlias, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -27,6 +27,7 @@ from infra.settings import RunConfig
 
 FieldPath: TypeAlias = tuple[int | str, ...]  # ("models", 0, "sha256")
 Mark: TypeAlias = tuple[int, int]  # line and column, from 0
+Model = TypeVar("Model", bound=BaseModel)
 
 MAX_FILE_BYTES: Final = 1 << 20  # a person's file has a few kB; more is a video passed by mistake
 SNIPPET_COLUMNS: Final = 70  # with the line number it fits 80
@@ -91,23 +92,28 @@ def load(path: Path | None, overrides: Mapping[str, Any]) -> RunConfig:
     Raises:
         Problem: listing every error, each with its position and the fix.
     """
+    return load_as(RunConfig, path, overrides)
+
+
+def load_as(model: type[Model], path: Path | None, overrides: Mapping[str, Any]) -> Model:
+    """The configuration of something else than a run; as `load`."""
     document = Document() if path is None else read(path)
-    return _validated(_plain(document.tree), document, overrides)
+    return _validated(model, _plain(document.tree), document, overrides)
 
 
 def amended(recorded: Mapping[str, Any], overrides: Mapping[str, Any], *, name: str) -> RunConfig:
     """The configuration of an earlier run, but for `overrides`; raises as `load`, and calls the record `name`."""
-    return _validated(recorded, Document(name), overrides)
+    return _validated(RunConfig, recorded, Document(name), overrides)
 
 
-def _validated(values: Any, document: Document, overrides: Mapping[str, Any]) -> RunConfig:
-    tree = _with_sections(RunConfig, values)
+def _validated(model: type[Model], values: Any, document: Document, overrides: Mapping[str, Any]) -> Model:
+    tree = _with_sections(model, values)
     for dotted, value in overrides.items():
         tree = _put(tree, dotted.split("."), value)
     try:
-        return RunConfig.model_validate(tree)
+        return model.model_validate(tree)
     except ValidationError as error:
-        raise Problem(_explain(error, document, overrides)) from None
+        raise Problem(_explain(error, model, document, overrides)) from None
 
 
 def read(path: Path) -> Document:
@@ -221,24 +227,24 @@ def _put(tree: Any, steps: Sequence[str], value: Any) -> Any:
     return tree | {first: _put(tree.get(first, {}), rest, value) if rest else value}
 
 
-def _explain(error: ValidationError, document: Document, overrides: Mapping[str, Any]) -> str:
-    told = dict.fromkeys(_explain_one(details, document, overrides) for details in error.errors(include_url=False))
+def _explain(error: ValidationError, root: type[BaseModel], document: Document, overrides: Mapping[str, Any]) -> str:
+    told = dict.fromkeys(_explain_one(details, root, document, overrides) for details in error.errors(include_url=False))
     return "\n".join(text for _, text in sorted(told, key=lambda entry: entry[0] or (len(document.lines), 0)))
 
 
-def _explain_one(details: ErrorDetails, document: Document, overrides: Mapping[str, Any]) -> tuple[Mark | None, str]:
+def _explain_one(details: ErrorDetails, root: type[BaseModel], document: Document, overrides: Mapping[str, Any]) -> tuple[Mark | None, str]:
     """One error in words, and where in the file it is; None for what came from a flag or is not there."""
     path, kind = details["loc"], details["type"]
     if kind == "missing" and path and isinstance(path[-1], int):  # a tuple that is too short
         path, kind = path[:-1], "too_short"
     if given := _flag_that_gave(path, overrides):
         rest = _dotted(path[given.count(".") + 1 :])
-        return None, f"{flag(given)}{' ' if rest else ''}{rest}: {_cause(kind, path, details)}"
+        return None, f"{flag(given)}{' ' if rest else ''}{rest}: {_cause(kind, root, path, details)}"
     mark = document.mark(path, of_key=kind == "extra_forbidden")
     if kind == "missing" and not any(isinstance(step, int) for step in path):
         dotted = _dotted(path)
         return None, f"{document.name}: {dotted} is missing; add it or pass {flag(dotted)}".removeprefix(": ")
-    text = f"{_dotted(path)}: {_cause(kind, path, details)}".removeprefix(": ")
+    text = f"{_dotted(path)}: {_cause(kind, root, path, details)}".removeprefix(": ")
     return (mark, document.line(mark, text)) if mark else (None, f"{document.name}: {text}".removeprefix(": "))
 
 
@@ -251,7 +257,7 @@ def _dotted(path: FieldPath) -> str:
     return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).removeprefix(".")
 
 
-def _cause(kind: str, path: FieldPath, details: ErrorDetails) -> str:
+def _cause(kind: str, root: type[BaseModel], path: FieldPath, details: ErrorDetails) -> str:
     """What is wrong and what is right, in plain words; kinds as in pydantic's "Validation Errors"."""
     value, context = details["input"], details.get("ctx", {})
     if value is None and kind != "missing":
@@ -260,23 +266,23 @@ def _cause(kind: str, path: FieldPath, details: ErrorDetails) -> str:
         case "missing":
             return "is missing; add it"
         case "extra_forbidden":
-            return _unknown(path)
+            return _unknown(root, path)
         case "enum" | "literal_error":
             choices = re.findall(r"'([^']*)'", context["expected"])
             return f"{_told(value)} is not allowed; one of {', '.join(choices)}{_nearest(str(value), choices)}"
         case "value_error":
             return str(context["error"])
         case "too_short" | "too_long":
-            return f"must have {len(get_args(_info(path).annotation))} values; got {_told(value)}"
+            return f"must have {len(get_args(_info(root, path).annotation))} values; got {_told(value)}"
         case "string_pattern_mismatch":
-            return f"{_told(value)} does not fit; give {_info(path).description}"
+            return f"{_told(value)} does not fit; give {_info(root, path).description}"
         case "string_type":
             return f"must be text; got {_told(value)}" + ("" if isinstance(value, (dict, list)) else "; put it in quotes")
         case "list_type" | "tuple_type":
             return f"must be a list; got {_told(value)}" + (f"; write [{value}]" if isinstance(value, str) else "")
         case "model_type" | "dict_type":
-            return f"must be a section with {', '.join(_model(path).model_fields)}; got {_told(value)}"
-    return f"must be {_wanted(kind, context) or _info(path).description}; got {_told(value)}"
+            return f"must be a section with {', '.join(_model(root, path).model_fields)}; got {_told(value)}"
+    return f"must be {_wanted(kind, context) or _info(root, path).description}; got {_told(value)}"
 
 
 def _wanted(kind: str, context: Mapping[str, Any]) -> str | None:
@@ -289,9 +295,9 @@ def _wanted(kind: str, context: Mapping[str, Any]) -> str | None:
     return words.get(kind)
 
 
-def _unknown(path: FieldPath) -> str:
-    name, allowed = str(path[-1]), list(_model(path[:-1]).model_fields)
-    elsewhere = {dotted.rpartition(".")[2]: dotted for dotted, _ in fields()}
+def _unknown(root: type[BaseModel], path: FieldPath) -> str:
+    name, allowed = str(path[-1]), list(_model(root, path[:-1]).model_fields)
+    elsewhere = {dotted.rpartition(".")[2]: dotted for dotted, _ in fields(root)}
     near = _nearest(name, allowed)
     if not near and (match := get_close_matches(name, elsewhere, n=1, cutoff=0.8)):
         near = f"; did you mean {elsewhere[match[0]]}?"
@@ -303,9 +309,9 @@ def _nearest(name: str, allowed: Sequence[str]) -> str:
     return f"; did you mean {near[0]}?" if near else ""
 
 
-def _model(path: FieldPath) -> type[BaseModel]:
+def _model(root: type[BaseModel], path: FieldPath) -> type[BaseModel]:
     """The model of the section at `path`; list positions do not matter."""
-    model: type[BaseModel] = RunConfig
+    model = root
     for step in path:
         if isinstance(step, str):
             annotation = model.model_fields[step].annotation
@@ -313,9 +319,9 @@ def _model(path: FieldPath) -> type[BaseModel]:
     return model
 
 
-def _info(path: FieldPath) -> FieldInfo:
+def _info(root: type[BaseModel], path: FieldPath) -> FieldInfo:
     last = max(index for index, step in enumerate(path) if isinstance(step, str))
-    return _model(path[:last]).model_fields[str(path[last])]
+    return _model(root, path[:last]).model_fields[str(path[last])]
 
 
 def _told(value: Any) -> str:

@@ -29,7 +29,7 @@ from rich.text import Text
 
 from infra.secret import Secrets
 from tasks.outcome import FailureGroup, FeatureOutcome
-from tasks.progress import ProgressSnapshot, StageProgress
+from tasks.progress import ProgressSnapshot, Snapshot, StageProgress, TrainingProgress
 
 DRAWS_PER_S: Final = 4
 PLAIN_EVERY_S: Final = 30.0
@@ -40,7 +40,7 @@ EXAMPLES_SHOWN: Final = 3
 class Progress(Protocol):
     """Shows how far a run has come; fed from any thread."""
 
-    def show(self, snapshot: ProgressSnapshot) -> None:
+    def show(self, snapshot: Snapshot) -> None:
         """The run's state now; cheap, may be called as often as it changes."""
 
     def failure(self, text: str) -> None:
@@ -121,8 +121,10 @@ def one_line(text: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape", "backslashreplace").decode("ascii") for char in text)
 
 
-def plain_line(snapshot: ProgressSnapshot) -> str:
+def plain_line(snapshot: Snapshot) -> str:
     """A whole snapshot in one line: `0:01:30 shards 3/10, decode 1,234/10,000 clips 12.3/s, 2 failed, 0:10:00 left`."""
+    if isinstance(snapshot, TrainingProgress):
+        return f"{_clock(snapshot.elapsed_s)} {_learning(snapshot)}"
     stages = [f"{stage.name} {_count(stage)} {stage.per_s:,.1f}/s" + (f" ({_waiting(stage)})" if stage.waiting else "") for stage in snapshot.stages]
     left = [] if snapshot.eta_s is None else [f"{_clock(snapshot.eta_s)} left"]
     return f"{_clock(snapshot.elapsed_s)} " + ", ".join([_shards(snapshot), *stages, _failed(snapshot), *left])
@@ -150,11 +152,11 @@ class _Failures:
 class _LiveProgress:
     def __init__(self, console: Console) -> None:
         self.console = console
-        self.snapshot: ProgressSnapshot | None = None
+        self.snapshot: Snapshot | None = None
         self.shown_at = time.monotonic()
         self.failures = _Failures(lambda line: console.print(Text(line), soft_wrap=True))
 
-    def show(self, snapshot: ProgressSnapshot) -> None:
+    def show(self, snapshot: Snapshot) -> None:
         self.snapshot, self.shown_at = snapshot, time.monotonic()
 
     def failure(self, text: str) -> None:
@@ -193,11 +195,11 @@ class _PlainProgress:
     def __init__(self, console: Console, every_s: float) -> None:
         self.console = console
         self.every_s = every_s
-        self.snapshot: ProgressSnapshot | None = None
+        self.snapshot: Snapshot | None = None
         self.over = threading.Event()
         self.failures = _Failures(self._write)
 
-    def show(self, snapshot: ProgressSnapshot) -> None:
+    def show(self, snapshot: Snapshot) -> None:
         first, self.snapshot = self.snapshot is None, snapshot
         if first:
             self._write(plain_line(snapshot))
@@ -233,8 +235,12 @@ class _PlainProgress:
         self.console.file.flush()
 
 
-def snapshot_table(snapshot: ProgressSnapshot) -> RenderableType:
-    """The live table: one row per stage, and below it shards and time."""
+def snapshot_table(snapshot: Snapshot) -> RenderableType:
+    """The live table: one row per stage, and below it shards and time; of a training, a bar and a line."""
+    if isinstance(snapshot, TrainingProgress):
+        return Group(
+            ProgressBar(total=snapshot.steps, completed=snapshot.step, width=40), Text(f"{_clock(snapshot.elapsed_s)} {_learning(snapshot)}")
+        )
     table = _table("stage", "", "done", "per s", "failed", "waiting for")
     for column in table.columns[:1] + table.columns[2:-1]:
         column.no_wrap = True
@@ -268,7 +274,20 @@ def _failed(snapshot: ProgressSnapshot) -> str:
     return f"{sum(stage.failed for stage in snapshot.stages):,} failed"
 
 
-def _summary(snapshot: ProgressSnapshot) -> str:
+def _learning(progress: TrainingProgress) -> str:
+    """`step 1,200/2,000, distance 0.0123, 12.3 steps/s, 0:01:05 left`."""
+    parts = [f"step {progress.step:,}/{progress.steps:,}"]
+    if progress.distance is not None:
+        parts.append(f"distance {progress.distance:.5f}")
+    parts.append(f"{progress.per_s:,.2f} steps/s")
+    if progress.eta_s is not None:
+        parts.append(f"{_clock(progress.eta_s)} left")
+    return ", ".join(parts) + (f" (waits for {progress.waiting})" if progress.waiting else "")
+
+
+def _summary(snapshot: Snapshot) -> str:
+    if isinstance(snapshot, TrainingProgress):
+        return plain_line(snapshot)
     return f"{_shards(snapshot)}, {_failed(snapshot)}, {_clock(snapshot.elapsed_s)} elapsed"
 
 

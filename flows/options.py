@@ -1,4 +1,4 @@
-"""The fields of `RunConfig` as flags of a command, and as the commented file that `vidmill init` writes.
+"""The fields of a model, mostly `RunConfig`, as flags of a command, and as the commented file that `vidmill init` writes.
 
     source.uri  ->  --source.uri TEXT  ->  {"source.uri": "/videos"}      only what was given
                 ->  "  uri: /videos" under "source:"
@@ -8,6 +8,7 @@ Knows click and the model's fields; judges no value: `config_file.load` does, so
 
 import json
 import re
+import shlex
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
@@ -41,27 +42,23 @@ class AnyChoice(click.Choice[str]):
 class ConfigOption(click.Option):
     """A flag that stands for one field of the configuration."""
 
-    def __init__(self, *args: Any, dotted: str, info: FieldInfo, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, dotted: str, info: FieldInfo, heading: str, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.dotted = dotted
         self.info = info
-
-    @property
-    def section(self) -> str:
-        """The field's section, "" for those of the run itself."""
-        return self.dotted.rpartition(".")[0]
+        self.heading = heading  # in the command's help
 
 
 class ConfigCommand(click.Command):
-    """A command whose help shows the configuration's flags by section, after its own options."""
+    """A command whose help shows the configuration's flags by section, in the model's order, after its own options."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         groups: dict[str, list[tuple[str, str]]] = {}
         for param in self.get_params(ctx):
             if record := param.get_help_record(ctx):
-                heading = _heading(param.section) if isinstance(param, ConfigOption) else "Options"
+                heading = param.heading if isinstance(param, ConfigOption) else "Options"
                 groups.setdefault(heading, []).append(record)
-        for heading in sorted(groups, key=[*_headings(), *groups].index):
+        for heading in sorted(groups, key=["Options", *groups].index):
             with formatter.section(heading):
                 formatter.write_dl(groups[heading])
 
@@ -73,14 +70,43 @@ def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
     empties a list and unsets an optional field, lists of sections take JSON, some of them text too.
     """
 
-    def with_overrides(*args: Any, **kwargs: Any) -> Any:
-        return command(*args, overrides=dict(click.get_current_context().meta.get(GIVEN, {})), **kwargs)
+    return options_of(RunConfig, "run")(command)
 
-    update_wrapper(with_overrides, command)
-    decorated: Callable[..., Any] = with_overrides
-    for dotted, info in reversed(list(fields())):
-        decorated = _option(dotted, info)(decorated)
-    return decorated
+
+def options_of(model: type[BaseModel], title: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """As `config_options`, of another model; its own fields are listed under `title`."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        def with_overrides(*args: Any, **kwargs: Any) -> Any:
+            return command(*args, overrides=dict(click.get_current_context().meta.get(GIVEN, {})), **kwargs)
+
+        update_wrapper(with_overrides, command)
+        decorated: Callable[..., Any] = with_overrides
+        for dotted, info in reversed(list(fields(model))):
+            decorated = _option(dotted, info, _heading(model, dotted, title))(decorated)
+        return decorated
+
+    return decorate
+
+
+def command_of(command: str, config: BaseModel, **more: Any) -> str:
+    """The command line that gives the same configuration, without its sections; `more` are fields that were chosen for it."""
+    given = {
+        name: getattr(config, name) for name in type(config).model_fields if name in config.model_fields_set and name not in sections(type(config))
+    }
+    words = [word for name, value in (given | more).items() for word in _words(name, value)]
+    return f"{command} {shlex.join(words)}".rstrip()
+
+
+def _words(name: str, value: Any) -> list[str]:
+    match value:
+        case None:
+            return []
+        case bool():
+            return [flag(name if value else f"no_{name}")]
+        case list():
+            return [word for entry in value for word in (flag(name), str(entry))]
+    return [flag(name), str(value)]
 
 
 def starter_yaml(values: Mapping[str, Any]) -> str:
@@ -92,7 +118,7 @@ def starter_yaml(values: Mapping[str, Any]) -> str:
     return "\n".join([*(f"# {line}" for line in opening.splitlines()), *_section_lines(RunConfig, "", values), ""])
 
 
-def _option(dotted: str, info: FieldInfo) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def _option(dotted: str, info: FieldInfo, heading: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     kind = _kind(info)
     extra: dict[str, Any] = {"type": str, "metavar": {int: "INTEGER", float: "NUMBER", str: "TEXT"}.get(kind, "JSON")}
     name = flag(dotted)
@@ -105,7 +131,8 @@ def _option(dotted: str, info: FieldInfo) -> Callable[[Callable[..., Any]], Call
         extra = {"type": AnyChoice([str(member.value) for member in kind])}
     declarations = (name, dotted.replace(".", "__"))
     text = f"{info.description} [{_default_shown(info)}]".removesuffix(" []")
-    return click.option(*declarations, cls=ConfigOption, dotted=dotted, info=info, expose_value=False, callback=_collect, help=text, **extra)
+    extra |= {"dotted": dotted, "info": info, "heading": heading}
+    return click.option(*declarations, cls=ConfigOption, expose_value=False, callback=_collect, help=text, **extra)
 
 
 def _collect(ctx: click.Context, param: click.Parameter, value: Any) -> None:
@@ -170,12 +197,10 @@ def _default_shown(info: FieldInfo) -> str:
     return f"default: {str(default).removesuffix('.0')}"
 
 
-def _headings() -> list[str]:
-    return ["Options", _heading(""), *(_heading(name) for name in sections(RunConfig))]
-
-
-def _heading(section: str) -> str:
-    return f"{section.capitalize()} - {_purpose(sections(RunConfig)[section]).split(',')[0]}" if section else "Run"
+def _heading(model: type[BaseModel], dotted: str, title: str) -> str:
+    """Of a field's section; fields of the model itself stand under `title`."""
+    section = dotted.rpartition(".")[0]
+    return f"{section.capitalize()} - {_purpose(sections(model)[section]).split(',')[0]}" if section else title.capitalize()
 
 
 def _purpose(model: type[BaseModel]) -> str:

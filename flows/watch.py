@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from flows.console import Progress
 from tasks.encoded import Failure
 from tasks.plan import RunPlan, overlay_work
-from tasks.progress import ProgressSnapshot, StageProgress
+from tasks.progress import ProgressSnapshot, Snapshot, StageProgress
 from tasks.record import RunSummary, new_run_id
 from tasks.tally import Tally
 
@@ -21,7 +21,7 @@ SPEED_AFTER_S = 2.0  # parcels come in bursts; over less time than this they say
 class Silent:
     """Nobody watches."""
 
-    def show(self, snapshot: ProgressSnapshot) -> None:
+    def show(self, snapshot: Snapshot) -> None:
         """Nothing to show it on."""
 
     def failure(self, text: str) -> None:

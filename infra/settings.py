@@ -18,7 +18,7 @@ def _no_truth(value: Any) -> Any:
     return value
 
 
-def _no_credentials(address: str) -> str:
+def no_credentials(address: str) -> str:
     """Addresses are shown, logged, recorded and handed to Prefect; what is secret has no place in them."""
     scheme, _, rest = address.partition("://")
     if "@" in rest.partition("/")[0] or (scheme == "s3" and re.match(r"(?!arn:)[^/]*:", rest)):
@@ -27,7 +27,7 @@ def _no_credentials(address: str) -> str:
     return address
 
 
-Address = Annotated[str, AfterValidator(_no_credentials)]
+Address = Annotated[str, AfterValidator(no_credentials)]
 Real = Annotated[float, BeforeValidator(_no_truth)]
 Whole = Annotated[int, BeforeValidator(_no_truth)]
 PositiveReal = Annotated[Real, Field(gt=0)]
@@ -58,7 +58,7 @@ class SourceConfig(Settings):
     replacements: Address | None = Field(None, description="kinetics: archive whose members replace those of the same name")
     recursive: bool = Field(True, description="files: look into sub-folders")
     shard_files: PositiveWhole = Field(64, description="files, manifest: how many videos form one shard")
-    allow: Annotated[list[str], AfterValidator(lambda roots: [_no_credentials(root) for root in roots])] = Field(
+    allow: Annotated[list[str], AfterValidator(lambda roots: [no_credentials(root) for root in roots])] = Field(
         [],
         description="files, manifest: folders or s3:// prefixes that videos must lie in, links followed; none allows a manifest "
         "any s3:// address and this machine's files in its own folder",

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from models.colour import Arriving, Codes, Colour
+from models.heap import keep_large_blocks
 from models.picture import Picture, PictureFormat
 from models.prediction import ModelError
 from models.recipe import Recipe
@@ -51,6 +52,8 @@ class Restoration:
         """
         self.recipe = recipe
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        if self.device.type == "cpu":
+            keep_large_blocks()
         self.restorers = tuple(Restorer(spec, device=self.device, tile_area=tile_area) for spec in recipe.restorers)
 
     def output_format(self, form: PictureFormat) -> PictureFormat:

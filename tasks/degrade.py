@@ -14,7 +14,28 @@ from av.video.frame import VideoFrame
 from torch import Generator, Tensor
 from torch.nn.functional import conv2d, interpolate, pad
 
-MOST_SIGMA = 60.0  # of gaussian noise, in 8-bit steps
+Range = tuple[float, float]
+Kinds = tuple[tuple[str, float], ...]
+
+# Kinds of noise and of reduction: each takes the draws, uniform in 0..1, from the kind before it up to its own number.
+NOISES = (("none", 0.06), ("gaussian", 0.64), ("photons", 0.76), ("coarse", 0.82), ("compression", 1.0))
+REDUCTIONS = (("bicubic", 0.5), ("area", 0.65), ("bilinear", 0.8), ("gaussian blur", 1.0))
+
+# Sigmas are in 8-bit steps.
+GAUSSIAN_SIGMA: Range = (0, 60)
+PHOTON_GAIN: Range = (0.0005, 0.03)  # variance over brightness, both in 0..1; drawn evenly in its logarithm
+READING_SIGMA: Range = (0, 10)  # gaussian, beside the photons
+COARSE_SIGMA: Range = (5, 40)
+CRF: Range = (20, 42)
+GRAIN_SIGMA: Range = (0, 15)  # gaussian, before compression
+GRAINED = 0.4  # share of the compressed
+ROUNDED = 0.75  # share of the noisy that is rounded and clipped to 8 bits
+BLUR_SIGMA: Range = (0.5, 1.2)  # pixels of the larger picture
+SPOILED = 0.08  # share of the reduced with noise
+SPOILED_SIGMA: Range = (0, 4)
+
+# Without cpu-independent x264's macroblock tree gives other bytes each time on CPUs with AVX-512.
+X264 = {"preset": "veryfast", "threads": "1", "x264-params": "cpu-independent=1"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +47,15 @@ class Draw:
     def real(self, low: float, high: float) -> float:
         """Uniform between the two."""
         return low + (high - low) * float(torch.rand((), generator=self.random))
+
+    def sigma(self, steps: Range) -> float:
+        """Uniform, of 8-bit steps, in 0..1."""
+        return self.real(*steps) / 255
+
+    def kind(self, kinds: Kinds) -> str:
+        """One of the names, as often as its numbers say."""
+        at = self.real(0, 1)
+        return next(name for name, end in kinds if at < end)
 
     def noise(self, like: Tensor) -> Tensor:
         """Standard normal, shaped as `like`."""
@@ -41,19 +71,19 @@ def noisy(clean: Tensor, draw: Draw) -> Tensor:
     Returns:
         the same shape; mostly rounded and clipped to 8 bits, as files are.
     """
-    kind = draw.real(0, 1)
-    if kind < 0.06:
-        return clean
-    if kind < 0.64:
-        found = clean + draw.noise(clean) * (draw.real(0, MOST_SIGMA) / 255)
-    elif kind < 0.76:
-        found = _photons(clean, draw)
-    elif kind < 0.82:
-        found = clean + _coarse(clean, draw) * (draw.real(5, 40) / 255)
-    else:
-        grain = draw.noise(clean) * (draw.real(0, 15) / 255) if draw.real(0, 1) < 0.4 else 0.0
-        found = compressed(clean + grain, crf=int(draw.real(20, 42)))
-    return to_8_bits(found) if draw.real(0, 1) < 0.75 else found
+    match draw.kind(NOISES):
+        case "none":
+            return clean
+        case "gaussian":
+            found = clean + draw.noise(clean) * draw.sigma(GAUSSIAN_SIGMA)
+        case "photons":
+            found = _photons(clean, draw)
+        case "coarse":
+            found = clean + _coarse(clean, draw) * draw.sigma(COARSE_SIGMA)
+        case _:
+            grain = draw.noise(clean) * draw.sigma(GRAIN_SIGMA) if draw.real(0, 1) < GRAINED else 0.0
+            found = compressed(clean + grain, crf=int(draw.real(*CRF)))
+    return to_8_bits(found) if draw.real(0, 1) < ROUNDED else found
 
 
 def to_8_bits(frames: Tensor) -> Tensor:
@@ -63,7 +93,7 @@ def to_8_bits(frames: Tensor) -> Tensor:
 
 def _photons(clean: Tensor, draw: Draw) -> Tensor:
     """Poisson noise, whose variance grows with brightness, over the gaussian noise of reading (Foi et al. 2008, its gaussian approximation)."""
-    gain, reading = math.exp(draw.real(math.log(0.0005), math.log(0.03))), draw.real(0, 10) / 255
+    gain, reading = math.exp(draw.real(*map(math.log, PHOTON_GAIN))), draw.sigma(READING_SIGMA)
     return clean + draw.noise(clean) * (clean.clamp(min=0) * gain + reading**2).sqrt()
 
 
@@ -84,7 +114,7 @@ def compressed(frames: Tensor, *, crf: int) -> Tensor:
     target = io.BytesIO()
     rgb = (frames.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
     with av.open(target, "w", format="matroska") as container:
-        stream = container.add_stream("libx264", rate=25, options={"crf": str(crf), "preset": "veryfast", "threads": "1"})
+        stream = container.add_stream("libx264", rate=25, options={"crf": str(crf), **X264})
         stream.width, stream.height, stream.pix_fmt = rgb.shape[2], rgb.shape[1], "yuv420p"
         for picture in rgb:
             container.mux(stream.encode(VideoFrame.from_ndarray(picture, format="rgb24")))
@@ -103,17 +133,18 @@ def halved(sharp: Tensor, draw: Draw) -> Tensor:
     Returns:
         [T, 3, H, W], in steps of 1/255.
     """
-    kind, spoiled = draw.real(0, 1), draw.real(0, 1)
-    if kind < 0.5:
-        small = interpolate(sharp, scale_factor=0.5, mode="bicubic", antialias=True)
-    elif kind < 0.65:
-        small = interpolate(sharp, scale_factor=0.5, mode="area")
-    elif kind < 0.8:
-        small = interpolate(sharp, scale_factor=0.5, mode="bilinear", antialias=True)
-    else:
-        small = _gaussian_halved(sharp, draw.real(0.5, 1.2))
-    if spoiled < 0.08:
-        small = small + draw.noise(small) * (draw.real(0, 4) / 255)
+    kind, spoiled = draw.kind(REDUCTIONS), draw.real(0, 1)
+    match kind:
+        case "bicubic":
+            small = interpolate(sharp, scale_factor=0.5, mode="bicubic", antialias=True)
+        case "area":
+            small = interpolate(sharp, scale_factor=0.5, mode="area")
+        case "bilinear":
+            small = interpolate(sharp, scale_factor=0.5, mode="bilinear", antialias=True)
+        case _:
+            small = _gaussian_halved(sharp, draw.real(*BLUR_SIGMA))
+    if spoiled < SPOILED:
+        small = small + draw.noise(small) * draw.sigma(SPOILED_SIGMA)
     return to_8_bits(small)
 
 

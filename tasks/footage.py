@@ -1,23 +1,34 @@
-"""Footage to learn from: photographs and videos as takes of 8-bit RGB frames, split into those to learn from and those to be judged by.
+"""Footage to learn from: photographs and videos as takes of 8-bit RGB frames.
 
-Large pictures are reduced, which also takes away the noise of their own. Knows files, Pillow and PyAV, nothing of training.
+Large pictures are reduced, which also takes away the noise of their own. Knows storage, Pillow and the safe opening of videos, nothing of
+training.
 """
 
-import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import islice
+from pathlib import PurePosixPath
+from typing import BinaryIO, cast
 
 import av
 import numpy as np
 import torch
+from av.container import InputContainer
+from av.video.frame import VideoFrame
 from PIL import Image
 from torch import Tensor
 
-from infra.problem import Problem
+from infra import storage
+from infra.settings import LimitsConfig
+from infra.storage import ObjectInfo
+from tasks.clip import ClipError, FailureKind
+from tasks.container import Video, open_video
 
-PHOTOGRAPHS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".ppm"})
-VIDEOS = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ogv", ".mpg", ".mpeg"})
+PHOTOGRAPHS = {
+    ".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF", ".bmp": "BMP", ".ppm": "PPM",
+}  # fmt: skip
+MOST_PIXELS = 100_000_000  # of a photograph: larger ones are bombs
+LIMITS = LimitsConfig(max_bytes=1 << 40)  # of a video; a film is longer than a clip
 LONG_SIDE = {"photograph": 2048, "video": 640}  # pixels after reduction
 SMALLEST = 160  # pixels of the shorter side that a take must have
 TAKE_FRAMES = 64
@@ -35,45 +46,88 @@ class Take:
         """Whether it is video."""
         return len(self.frames) > 1
 
+    @property
+    def size_bytes(self) -> int:
+        """Bytes in memory."""
+        return self.frames.numel()
 
-def files_of(folders: Sequence[str]) -> tuple[Path, ...]:
-    """Photographs and videos in folders, at any depth, in the order of their names.
+
+def is_photograph(uri: str) -> bool:
+    """Whether the suffix is one of a picture that can be learned from."""
+    return _suffix(uri) in PHOTOGRAPHS
+
+
+def takes_of(file: ObjectInfo, *, smallest: int = SMALLEST, begin: float = 0.0) -> Iterator[Take]:
+    """What a file shows, in order; nothing where it is too small.
+
+    Args:
+        smallest: pixels that the shorter side must have.
+        begin: where in a video to begin, as a share of its duration, as well as its container can.
 
     Raises:
-        Problem: there is none.
+        ClipError: it cannot be read, or not to its end.
+        StorageError: the store fails.
     """
-    roots = [Path(folder) for folder in folders]
-    found = {path for root in roots for path in ([root] if root.is_file() else root.rglob("*"))}
-    kept = tuple(sorted(path for path in found if path.suffix.lower() in PHOTOGRAPHS | VIDEOS))
-    if not kept:
-        raise Problem(f"corpus {', '.join(folders)}: no photograph or video in it; name a folder that has some")
-    return kept
+    frames = _frames_of(file, begin)
+    while chunk := list(islice(frames, TAKE_FRAMES)):
+        if min(chunk[0].shape[:2]) < smallest:
+            return
+        yield Take(file.uri, torch.from_numpy(np.stack(chunk)).permute(0, 3, 1, 2))
 
 
-def is_held_out(path: Path, share: float) -> bool:
-    """Whether a file is never learned from; its name and bytes decide, so it stays so wherever it lies."""
-    digest = hashlib.sha256(path.name.encode()).digest()
-    return int.from_bytes(digest[:4]) < share * 2**32
+def _frames_of(file: ObjectInfo, begin: float) -> Iterator[np.ndarray]:
+    with storage.open_seekable(file) as opened:
+        if is_photograph(file.uri):
+            yield _photograph(opened, PHOTOGRAPHS[_suffix(file.uri)])
+        else:
+            yield from _video_frames(opened, begin)
 
 
-def takes_of(path: Path) -> Iterator[Take]:
-    """What a file shows; nothing where it is too small or not readable."""
-    frames = _frames_of(path)
-    while chunk := [frame for frame, _ in zip(frames, range(TAKE_FRAMES), strict=False)]:
-        if min(chunk[0].shape[:2]) >= SMALLEST:
-            yield Take(path.name, torch.from_numpy(np.stack(chunk)).permute(0, 3, 1, 2))
+def _photograph(opened: BinaryIO, form: str) -> np.ndarray:
+    try:
+        with Image.open(opened, formats=[form]) as found:
+            if found.width * found.height > MOST_PIXELS:
+                raise ClipError(FailureKind.TOO_LARGE, f"{found.width}x{found.height} are more than {MOST_PIXELS:,} pixels; reduce it")
+            if found.mode.startswith(("I", "F")):
+                raise ClipError(FailureKind.UNSUPPORTED, f"its pixels are {found.mode}, not 8 bits; convert it")
+            return _reduced(found.convert("RGB"), LONG_SIDE["photograph"])
+    except (storage.StorageError, ClipError):
+        raise
+    except Exception as error:  # Pillow's decoders raise what they like
+        raise ClipError(FailureKind.CORRUPT, f"not a readable {form} ({error}); fetch the file again") from error
 
 
-def _frames_of(path: Path) -> Iterator[np.ndarray]:
-    if path.suffix.lower() in PHOTOGRAPHS:
-        with Image.open(path) as photograph:
-            yield _reduced(photograph.convert("RGB"), LONG_SIDE["photograph"])
-        return
-    with av.open(path) as container:
-        for frame in container.decode(video=0):
+def _video_frames(opened: BinaryIO, begin: float) -> Iterator[np.ndarray]:
+    with open_video(opened, limits=LIMITS) as video:
+        if begin and video.seekable:
+            video.seek((video.stream.start_time or 0) + int(begin * _duration(video)))
+        first: tuple[int, int] | None = None
+        for frame in _decoded(video):
+            size = frame.width, frame.height
+            first = first or size
+            if size != first:
+                raise ClipError(FailureKind.UNSUPPORTED, f"its pictures change from {first} to {size} pixels; cut it there")
             yield _reduced(Image.fromarray(frame.to_ndarray(format="rgb24")), LONG_SIDE["video"])
+
+
+def _decoded(video: Video) -> Iterator[VideoFrame]:
+    for packet in video.packets():
+        yield from video.decode(packet)
+    yield from video.decode(None)
+
+
+def _duration(video: Video) -> float:
+    """In units of pts; 0 where the file does not tell."""
+    if video.stream.duration:
+        return video.stream.duration
+    whole: int | None = cast(InputContainer, video.stream.container).duration
+    return (whole or 0) / av.time_base / float(video.time_base)
 
 
 def _reduced(picture: Image.Image, long_side: int) -> np.ndarray:
     factor = -(-max(picture.size) // long_side)
     return np.asarray(picture.reduce(factor) if factor > 1 else picture)
+
+
+def _suffix(uri: str) -> str:
+    return PurePosixPath(uri).suffix.lower()

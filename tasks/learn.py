@@ -2,56 +2,112 @@
 
     takes -> Director -> clean sequences -> degraded -> network -> distance to the clean -> Adam
 
-The rate stays and then falls to zero in a straight line, so that a longer training may go on from where an earlier one stood before
-its fall. Knows one process; `tasks.train_restorer` runs many.
+The rate stays and then falls to zero in a straight line, so that a longer training may begin with the weights an earlier one had before
+its fall. Where several processes learn, their gradients are averaged. Knows nothing of files; `tasks.train_restorer` feeds it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Generator, Tensor, nn
 
+from infra.training import RestorerConfig, RestorerTask
 from models.denoiser import AHEAD, Denoiser
 from models.upscaler import Upscaler
 from tasks.degrade import Draw, halved, noisy
+from tasks.footage import Take
 from tasks.motion import Director
 
-RestorerTask = Literal["denoise", "upscale-x2"]
+VERSION = 1  # of everything that is learned from and how; a higher one makes other weights of the same recipe
 
 EPSILON = 1e-3  # of the Charbonnier distance
 MOST_NORM = 1.0  # of the gradients
 CARRIED = 3  # stretches of a sequence that the state is carried over, after the first
 
 
+WARM_UP = 100  # steps in which the rate rises
+
+
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How long and on what a network learns; all that changes its weights besides the corpus."""
+    """How long and on what a network learns; all that changes its weights besides the corpus and the weights it begins with."""
 
     task: RestorerTask
     steps: int
-    batch: int
+    batch: int  # sequences, of each worker
     side: int  # pixels of a clean patch
     stretch: int  # frames that one step learns from
     rate: float
     fall: float  # share of the steps in which the rate falls
     seed: int
+    workers: int = 1
+
+    @property
+    def batch_steps(self) -> int:
+        """Steps that one batch is good for."""
+        return 1 + CARRIED if self.task is RestorerTask.DENOISE else 1
+
+    @property
+    def frames(self) -> int:
+        """Frames of one sequence."""
+        return self.stretch * (1 + CARRIED) + AHEAD if self.task is RestorerTask.DENOISE else self.stretch
+
+    def rate_at(self, step: int) -> float:
+        """The rate rises, stays, falls to zero."""
+        return self.rate * min(1.0, (self.steps - step) / (self.fall * self.steps), (step + 1) / WARM_UP)
+
+
+DEFAULTS = {
+    RestorerTask.DENOISE: Recipe(RestorerTask.DENOISE, steps=60_000, batch=8, side=64, stretch=6, rate=6e-4, fall=0.4, seed=1),
+    RestorerTask.UPSCALE_X2: Recipe(RestorerTask.UPSCALE_X2, steps=60_000, batch=16, side=96, stretch=1, rate=8e-4, fall=0.4, seed=1),
+}
+QUICK_STEPS = {RestorerTask.DENOISE: 400, RestorerTask.UPSCALE_X2: 1_500}
+
+
+def recipe_of(config: RestorerConfig, *, workers: int) -> Recipe:
+    """The recipe that a configuration asks for."""
+    usual = DEFAULTS[config.task]
+    return Recipe(
+        task=config.task,
+        steps=config.steps or (QUICK_STEPS[config.task] if config.quick else usual.steps),
+        batch=config.batch or usual.batch,
+        side=config.side or usual.side,
+        stretch=config.stretch or usual.stretch,
+        rate=config.rate or usual.rate,
+        fall=config.fall,
+        seed=config.seed,
+        workers=workers,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Clean sequences and what became of them."""
+
+    clean: Tensor  # float [B, T, 3, side, side], 0..1
+    given: Tensor  # the same shape for the denoiser, half the sides for the upscaler
+
+
+def batch_of(recipe: Recipe, takes: list[Take], *, step: int, rank: int) -> Batch:
+    """The batch that begins with a step; nothing but the arguments decides about it."""
+    random = seeded(recipe, step, rank)
+    director, draw = Director(takes, side=recipe.side, frames=recipe.frames, random=random), Draw(random)
+    clean = torch.stack([director.sequence() for _ in range(recipe.batch)])
+    spoil = noisy if recipe.task is RestorerTask.DENOISE else halved
+    return Batch(clean, torch.stack([spoil(sequence, draw) for sequence in clean]))
 
 
 def network_of(task: RestorerTask) -> nn.Module:
     """A network that has not learned yet."""
-    return Denoiser() if task == "denoise" else Upscaler()
+    return Denoiser() if task is RestorerTask.DENOISE else Upscaler()
 
 
 def distance(found: Tensor, clean: Tensor) -> Tensor:
     """Charbonnier's: like the absolute difference, smooth at zero (Lai et al. 2017)."""
     return ((found - clean).square() + EPSILON**2).sqrt().mean()
-
-
-def frames_needed(recipe: Recipe) -> int:
-    """Frames of one sequence."""
-    return recipe.stretch * (1 + CARRIED) + AHEAD if recipe.task == "denoise" else recipe.stretch
 
 
 class Learner:
@@ -61,6 +117,7 @@ class Learner:
         self.network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.recipe, self.device = recipe, device
         self.optimiser = torch.optim.Adam(network.parameters(), recipe.rate, betas=(0.9, 0.99))
+        self.half = has_bfloat16(device)
         self.step = 0
 
     @property
@@ -68,45 +125,46 @@ class Learner:
         """Whether all steps are taken."""
         return self.step >= self.recipe.steps
 
-    def learn(self, director: Director, draw: Draw) -> Iterator[float]:
-        """One batch; a distance for each step. The state of a denoiser is carried from stretch to stretch of it."""
-        clean = torch.stack([director.sequence() for _ in range(self.recipe.batch)])
-        if self.recipe.task == "denoise":
-            yield from self._learn_denoising(clean, torch.stack([noisy(sequence, draw) for sequence in clean]))
+    def learn(self, batch: Batch) -> Iterator[Tensor]:
+        """Learn from one batch; a distance for each step. The state of a denoiser is carried from stretch to stretch of it."""
+        clean, given = self._moved(batch.clean), self._moved(batch.given)
+        if self.recipe.task is RestorerTask.DENOISE:
+            yield from self._learn_denoising(clean, given)
         else:
-            small = torch.stack([halved(sequence, draw) for sequence in clean])
-            yield self._descended(lambda: distance(self._asked(self.network, small.flatten(0, 1)), self._moved(clean.flatten(0, 1))))
+            yield self._descended(lambda: distance(self._asked(given.flatten(0, 1)), clean.flatten(0, 1)))
 
-    def _learn_denoising(self, clean: Tensor, spoiled: Tensor) -> Iterator[float]:
-        clean, spoiled = self._moved(clean), self._moved(spoiled)
+    def _learn_denoising(self, clean: Tensor, spoiled: Tensor) -> Iterator[Tensor]:
         state = spoiled.new_zeros(len(spoiled), Denoiser.STATE_CHANNELS, spoiled.shape[3] // 2, spoiled.shape[4] // 2)
         for start in range(0, spoiled.shape[1] - AHEAD, self.recipe.stretch):
+            if self.done:
+                return
             kept = [state]
 
             def error(start: int = start, kept: list[Tensor] = kept) -> Tensor:
                 found = []
                 for now in range(start, start + self.recipe.stretch):
-                    frame, kept[0] = self._asked(self.network, spoiled[:, now : now + 1 + AHEAD], kept[0])
+                    frame, kept[0] = self._asked(spoiled[:, now : now + 1 + AHEAD], kept[0])
                     found.append(frame)
                 return distance(torch.stack(found, 1), clean[:, start : start + self.recipe.stretch])
 
             yield self._descended(error)
             state = kept[0].detach()
 
-    def _asked(self, network: nn.Module, *inputs: Tensor) -> Any:
-        with torch.autocast(self.device.type, torch.bfloat16):
-            return network(*(self._moved(tensor) for tensor in inputs))
+    def _asked(self, *inputs: Tensor) -> Any:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
+            return self.network(*inputs)
 
-    def _descended(self, error: Any) -> float:
+    def _descended(self, error: Callable[[], Tensor]) -> Tensor:
         for group in self.optimiser.param_groups:
-            group["lr"] = self.recipe.rate * min(1.0, (self.recipe.steps - self.step) / (self.recipe.fall * self.recipe.steps), (self.step + 1) / 100)
+            group["lr"] = self.recipe.rate_at(self.step)
         self.optimiser.zero_grad(set_to_none=True)
-        loss: Tensor = error()
+        loss = error()
         loss.backward()  # type: ignore[no-untyped-call]
+        average_gradients(self.network)
         nn.utils.clip_grad_norm_(self.network.parameters(), MOST_NORM)
         self.optimiser.step()
         self.step += 1
-        return float(loss.detach())
+        return loss.detach()
 
     def _moved(self, tensor: Tensor) -> Tensor:
         return tensor.to(self.device, non_blocking=True)
@@ -120,6 +178,25 @@ class Learner:
         self.network.load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.step = state["step"]
+
+
+def average_gradients(network: nn.Module) -> None:
+    """The mean over all processes that learn, in one exchange. The recurrent loop asks the network many times a step, which DDP does not take."""
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return
+    gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
+    together = torch.cat([gradient.flatten() for gradient in gradients])
+    dist.all_reduce(together)
+    together /= dist.get_world_size()
+    for gradient, mean in zip(gradients, torch.split(together, [gradient.numel() for gradient in gradients]), strict=True):
+        gradient.copy_(mean.view_as(gradient))
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether the device computes in bfloat16; a CPU without it only pretends to, slowly."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def seeded(recipe: Recipe, step: int, rank: int) -> Generator:

@@ -28,3 +28,19 @@ class ProgressSnapshot:
     shards_total: int
     elapsed_s: float
     eta_s: float | None = None  # seconds left; None while it is not known
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingProgress:
+    """A training at one moment."""
+
+    step: int
+    steps: int
+    distance: float | None  # mean over the steps since the moment before; None before the first
+    per_s: float  # steps per second since learning began or went on
+    elapsed_s: float  # since then
+    eta_s: float | None
+    waiting: str | None = None  # what it waits for, in words
+
+
+Snapshot = ProgressSnapshot | TrainingProgress

@@ -70,7 +70,7 @@ def with_address(field: str, address: str) -> RunConfig:
     "field", ["source.uri", "source.annotations", "source.replacements", "source.allow", "output", "models.weights", "cluster.address"]
 )
 def test_credentials_in_an_address_are_refused(field: str) -> None:
-    """P12: without `_no_credentials` the configuration reaches Prefect's database and the run's record, password and all."""
+    """P12: without `no_credentials` the configuration reaches Prefect's database and the run's record, password and all."""
     for address in SECRETS:
         with pytest.raises(ValidationError) as caught:
             with_address(field, address)
