@@ -29,6 +29,7 @@ from infra.problem import Problem
 from models.picture import Picture, PictureFormat
 from tasks.clip import ClipError, FailureKind, out_of_memory
 from tasks.wire import (
+    LONGEST_WRITE_BYTES,
     Answer,
     EncodeJob,
     Ended,
@@ -224,7 +225,7 @@ class Child:
                 return message
 
     def _write(self, message: Write) -> None:
-        if not 0 <= message.offset <= self._written_bytes:
+        if not 0 <= message.offset <= self._written_bytes + LONGEST_WRITE_BYTES:
             raise ValueError(f"bytes for {message.offset:,} where {self._written_bytes:,} are written")
         self._output().seek(message.offset)
         self._output().write(message.data)

@@ -21,12 +21,17 @@ from tasks.planes import pixel_format
 from tasks.track import picture_bytes
 
 THREADS = 4  # of libx264 and libx265: their number is part of the result, so it does not follow the machine
-LOOKAHEAD_BYTES = 512 << 20  # of pictures that an encoder may hold to look ahead; 40 of them, its default, in 4K
-_SHORTEST_LOOKAHEAD, _LONGEST_LOOKAHEAD = 10, 60
+LOOKAHEAD_BYTES = 192 << 20  # of pictures that an encoder may hold to look ahead; libx264 takes about twice as much, and as much again for the rest
+_SHORTEST_LOOKAHEAD = 10  # pictures
+_LOOKAHEADS: Mapping[Codec, tuple[int, ...]] = {  # of the presets, as the encoders document them
+    "h264": (0, 0, 10, 20, 30, 40, 50, 60, 60, 60),
+    "hevc": (5, 10, 15, 15, 15, 20, 25, 40, 40, 60),
+}
 _SOFTWARE: Mapping[Codec, str] = {"h264": "libx264", "hevc": "libx265", "av1": "libsvtav1"}
 _HARDWARE: Mapping[Codec, str] = {"h264": "h264_nvenc", "hevc": "hevc_nvenc", "av1": "av1_nvenc"}
 _TAGS: Mapping[Codec, str] = {"h264": "avc1", "hevc": "hvc1", "av1": "av01"}
-_SVT_PRESETS = ("12", "11", "10", "9", "8", "7", "5", "4", "3", "2")  # by what an hour of video takes on one machine, roughly as libx265's
+_SVT_PRESETS = ("10", "10", "9", "9", "8", "7", "6", "5", "4", "3")  # in the same order of speed; beyond 10 SVT-AV1 itself warns of the result
+_SVT_PARALLELISM = 2  # of SVT-AV1's six steps: 0.8 GB at 2560x1440, where the last takes 1.9 GB; the bytes are the same
 _NVENC_PRESETS = ("p1", "p1", "p2", "p3", "p3", "p4", "p5", "p6", "p7", "p7")
 _TRIAL_SIDE = 256  # pixels; NVENC refuses less than 145
 
@@ -52,17 +57,22 @@ def encoder_for(encoding: Encoding, form: PictureFormat) -> Encoder:
 
 def _software(encoding: Encoding, form: PictureFormat) -> Encoder:
     name, preset = _SOFTWARE[encoding.codec], encoding.preset
-    lookahead = LOOKAHEAD_BYTES // picture_bytes(form)
-    bounded = {"rc-lookahead": str(max(lookahead, _SHORTEST_LOOKAHEAD))} if lookahead < _LONGEST_LOOKAHEAD else {}
     options = {"preset": preset, "crf": str(encoding.crf)}
     if encoding.codec == "h264":
-        options |= bounded
+        options |= _lookahead(encoding, form)
     elif encoding.codec == "hevc":
-        own = {"log-level": "none", "frame-threads": str(THREADS), "pools": str(THREADS), "lookahead-slices": "1"} | bounded
-        options["x265-params"] = ":".join(f"{key}={value}" for key, value in own.items())
-    elif preset in PRESETS:
-        options["preset"] = _SVT_PRESETS[PRESETS.index(preset)]
+        own = {"log-level": "none", "frame-threads": str(THREADS), "pools": str(THREADS), "lookahead-slices": "1"}
+        options["x265-params"] = ":".join(f"{key}={value}" for key, value in (own | _lookahead(encoding, form)).items())
+    else:
+        options["preset"] = _SVT_PRESETS[PRESETS.index(preset)] if preset in PRESETS else preset
+        options["svtav1-params"] = f"lp={_SVT_PARALLELISM}"
     return Encoder(name, _layout(encoding.codec, form), _TAGS[encoding.codec], options, 0 if encoding.codec == "av1" else THREADS)
+
+
+def _lookahead(encoding: Encoding, form: PictureFormat) -> dict[str, str]:
+    """A shorter one than the preset's where the pictures are large."""
+    most = max(LOOKAHEAD_BYTES // picture_bytes(form), _SHORTEST_LOOKAHEAD)
+    return {"rc-lookahead": str(most)} if most < _LOOKAHEADS[encoding.codec][PRESETS.index(encoding.preset)] else {}
 
 
 def _layout(codec: Codec, form: PictureFormat) -> str:

@@ -225,7 +225,7 @@ class _Encoded:
         self._target = container.add_stream("aac", rate=self._rate, layout=self._layout, bit_rate=_AAC_BITS_PER_S * self._channels)
         _name_language(stream, self._target)
         self._end = None if end is None else int(end * self._rate)
-        self._next = 0 if end is not None else None  # sample that follows those encoded; None takes the first as it comes
+        self._next: int | None = None  # sample that follows those encoded
         self._resampler = AudioResampler(format="fltp", layout=self._layout, rate=self._rate)
         self._has_sounded = False
 
@@ -261,7 +261,7 @@ class _Encoded:
 
     def _laid(self, values: np.ndarray, at: int) -> Iterator[AudioPacket]:
         """Encode what lies in the clip and was not there before, with silence where nothing was."""
-        begin = at if self._next is None else self._next
+        begin = self._next if self._next is not None else at if self._end is None else max(at, 0)
         values = values[:, max(begin - at, 0) : None if self._end is None else max(self._end - at, 0)]
         at = max(at, begin)
         while values.shape[1] and (hole := at - begin) > 0:

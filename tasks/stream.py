@@ -58,6 +58,7 @@ class Stream:
             self._span = span_of(video, self._zero, window)
             packets = from_entry(video, head, self._zero, self._span.start)
         self._ledger = _Ledger(video, self._span)
+        self._newest_pts: int | None = None  # of what left the decoder
         self._pictures = self._shown(packets)
         first, pts = self._first()
         if window is None:
@@ -109,17 +110,25 @@ class Stream:
             ledger.note(packet)
             pictures = decoder.feed(packet)
             self._check_damage(packet)
-            for picture, pts in pictures:
+            for picture, pts in self._in_order(pictures):
                 if pts >= self._span.end:
                     return
                 if pts >= self._span.start:
                     self._check_lost(ledger.lost_before(picture, pts))
                     yield picture, pts
-        for picture, pts in decoder.drain():
+        for picture, pts in self._in_order(decoder.drain()):
             if pts in self._span:
                 self._check_lost(ledger.lost_before(picture, pts))
                 yield picture, pts
         self._check_lost(ledger.lost_at_end())
+
+    def _in_order(self, pictures: list[TimedPicture]) -> Iterator[TimedPicture]:
+        """A program stream tells few times; where libav's guess lies before the picture shown last, that one's turn has its usual length."""
+        for picture, pts in pictures:
+            if self._video.format == "mpeg" and self._newest_pts is not None and pts <= self._newest_pts:
+                pts = self._newest_pts + self._video.frame_units
+            self._newest_pts = pts
+            yield picture, pts
 
     def _check_damage(self, packet: VideoPacket) -> None:
         damage = self._video.damage
@@ -159,7 +168,7 @@ class _Ledger:
         self._entry: int | None = None  # pts of the packet that decoding began with
         self.fed = 0
         self.shown = 0
-        self.latest: VideoPacket | None = None  # of those fed
+        self.latest: VideoPacket | None = None  # by the time it is shown
 
     @property
     def end_pts(self) -> int:
@@ -175,14 +184,11 @@ class _Ledger:
             return
         if self._entry is None:
             self._entry = packet.pts
-        if self._is_later(packet):
+        if packet.pts < self._span.end and (self.latest is None or packet.pts > (self.latest.pts or 0)):
             self.latest = packet
         if packet.pts in self._span:
             self.shown += 1
             heappush(self._owed, packet.pts)
-
-    def _is_later(self, packet: VideoPacket) -> bool:
-        return packet.pts is not None and packet.pts < self._span.end and end_pts(self._video, [packet]) > self.end_pts
 
     def leaned_on(self, packet: VideoPacket) -> bool:
         """Whether the packet's damage is the clip's: pictures shown before the one decoding began with may lean on what was left out."""
