@@ -19,7 +19,7 @@ from flows.options import command_of
 from flows.step import in_flow_run, step
 from flows.watch import WATCHER, chosen_run_id, note
 from infra import storage
-from infra.cluster import ray_session
+from infra.cluster import Resources, ray_session
 from infra.lease import lease
 from infra.problem import Problem
 from infra.training import RestorerConfig
@@ -137,6 +137,7 @@ def learn(plan: TrainingPlan) -> Manifest:
         from tasks.trainers import train_on_ray  # brings Ray Train, which a training with nothing to do need not load
 
         manifest = plan.known or plan.manifest(config.workers or max(1, found.gpus))
+        _check_room(manifest.recipe.workers, found)
         storage.write_bytes(checkpoint.manifest_uri(config.output, config.task), manifest.encoded())
         job = Job(
             recipe=manifest.recipe,
@@ -152,6 +153,13 @@ def learn(plan: TrainingPlan) -> Manifest:
         )
         train_on_ray(job, on_gpus=found.gpus > 0, show=WATCHER.get().show, note=note)
     return manifest
+
+
+def _check_room(workers: int, found: Resources) -> None:
+    """Ray would wait for ever for what the cluster does not have."""
+    room, unit = (found.gpus, "GPUs") if found.gpus else (found.cpus, "CPU cores")
+    if workers > room:
+        raise Problem(f"workers {workers}: the cluster has {room} {unit}; name at most that many with --workers, in a new --output where one began")
 
 
 @step(name="publish")

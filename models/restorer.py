@@ -43,7 +43,7 @@ class Restorer:
         self.device = device
         self.tile_area = tile_area or (CPU_TILE if device.type == "cpu" else GPU_TILE) // (OWN_SHARE if spec.own else 1)
         network, self.reach, self.stride = _loaded(spec)
-        self.half = None if spec.own else _half(device)
+        self.half = None if spec.own else half_of(device)
         self._network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch does not annotate it
         self._try()
 
@@ -136,7 +136,7 @@ def _loaded(spec: RestorerSpec) -> tuple[nn.Module, int, int]:
     return detected(spec) if spec.own else (build(spec), spec.reach, spec.stride)
 
 
-def _half(device: torch.device) -> torch.dtype | None:
+def half_of(device: torch.device) -> torch.dtype | None:
     """The precision the device multiplies fastest in: fp16 on GPUs, as it is finer than bf16; bf16 on CPUs with instructions for it."""
     if device.type == "cuda":
         return torch.float16

@@ -10,8 +10,7 @@ from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 
-import torch
-
+from tasks.cores import use_cores
 from tasks.learn import Batch, Recipe, batch_of
 from tasks.pool import Pool
 
@@ -34,7 +33,7 @@ def batches(
         return finish(found) if finish else found
 
     steps = iter(range(step, recipe.steps, recipe.batch_steps))
-    with ThreadPoolExecutor(loaders, "batches", initializer=torch.set_num_threads, initargs=(1,)) as threads:
+    with ThreadPoolExecutor(loaders, "batches", initializer=use_cores, initargs=(1,)) as threads:
         waiting: deque[Future[Batch]] = deque()
         try:
             for _, at in zip(range(loaders * AHEAD), steps, strict=False):

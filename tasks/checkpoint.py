@@ -76,7 +76,21 @@ def load_checkpoint(uri: str) -> dict[str, Any] | None:
 def save_weights(uri: str, weights: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Publish weights in float32."""
     plain = {name: tensor.detach().to("cpu", torch.float32).contiguous() for name, tensor in weights.items()}
-    storage.write_bytes(uri, save_safetensors(plain, dict(metadata)))
+    storage.write_bytes(uri, _ordered(save_safetensors(plain, dict(metadata))))
+
+
+def _ordered(data: bytes) -> bytes:
+    """The same file with its header in order, for safetensors writes metadata in another order each time, and equal weights shall be equal files."""
+    header, tensors = _parts(data)
+    text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + tensors
+
+
+def _parts(data: bytes) -> tuple[dict[str, Any], bytes]:
+    """Header and tensors: 8 bytes of length, little-endian, JSON, then the data (safetensors' format description)."""
+    end = 8 + int.from_bytes(data[:8], "little")
+    return dict(json.loads(data[8:end])), data[end:]
 
 
 def begin_with(network: nn.Module, uri: str) -> None:
@@ -104,8 +118,7 @@ def metadata_of(uri: str) -> dict[str, str] | None:
         data = storage.read_bytes(uri)
     except storage.NotFound:
         return None
-    try:  # 8 bytes of length, little-endian, then JSON (safetensors' format description)
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        return dict(header.get("__metadata__", {}))
-    except (ValueError, AttributeError) as error:
+    try:
+        return dict(_parts(data)[0].get("__metadata__", {}))
+    except (ValueError, TypeError) as error:
         raise Problem(f"{uri}: is not safetensors; remove it, or name another --output") from error

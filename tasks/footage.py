@@ -27,7 +27,7 @@ from tasks.container import Video, open_video
 PHOTOGRAPHS = {
     ".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF", ".bmp": "BMP", ".ppm": "PPM",
 }  # fmt: skip
-MOST_PIXELS = 100_000_000  # of a photograph: larger ones are bombs
+MOST_PIXELS = Image.MAX_IMAGE_PIXELS or 89_478_485  # of a photograph: Pillow warns of larger ones
 LIMITS = LimitsConfig(max_bytes=1 << 40)  # of a video; a film is longer than a clip
 LONG_SIDE = {"photograph": 2048, "video": 640}  # pixels after reduction
 SMALLEST = 160  # pixels of the shorter side that a take must have
@@ -87,14 +87,20 @@ def _photograph(opened: BinaryIO, form: str) -> np.ndarray:
     try:
         with Image.open(opened, formats=[form]) as found:
             if found.width * found.height > MOST_PIXELS:
-                raise ClipError(FailureKind.TOO_LARGE, f"{found.width}x{found.height} are more than {MOST_PIXELS:,} pixels; reduce it")
+                raise _bomb()
             if found.mode.startswith(("I", "F")):
                 raise ClipError(FailureKind.UNSUPPORTED, f"its pixels are {found.mode}, not 8 bits; convert it")
             return _reduced(found.convert("RGB"), LONG_SIDE["photograph"])
     except (storage.StorageError, ClipError):
         raise
+    except Image.DecompressionBombError as error:
+        raise _bomb() from error
     except Exception as error:  # Pillow's decoders raise what they like
         raise ClipError(FailureKind.CORRUPT, f"not a readable {form} ({error}); fetch the file again") from error
+
+
+def _bomb() -> ClipError:
+    return ClipError(FailureKind.TOO_LARGE, f"it has more than {MOST_PIXELS:,} pixels; reduce it")
 
 
 def _video_frames(opened: BinaryIO, begin: float) -> Iterator[np.ndarray]:

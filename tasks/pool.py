@@ -16,6 +16,7 @@ from torch import Generator
 from infra.problem import Problem
 from infra.storage import ObjectInfo
 from tasks.clip import ClipError, FailureKind
+from tasks.cores import use_cores
 from tasks.footage import SMALLEST, Take, takes_of
 
 PERIOD_BATCHES = 250  # that are learned from one choice of takes
@@ -40,7 +41,7 @@ class Pool:
         self._seed, self._rank, self._told = seed, rank, told
         self._left_out: set[str] = set()
         self._lock = threading.Lock()
-        self._reader = ThreadPoolExecutor(1, "footage", initializer=torch.set_num_threads, initargs=(1,))
+        self._reader = ThreadPoolExecutor(1, "footage", initializer=use_cores, initargs=(1,))
         self._all: list[Take] | None = None
         self._periods: dict[int, Future[list[Take]]] = {}
 

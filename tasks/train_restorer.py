@@ -23,6 +23,7 @@ from infra.problem import Problem
 from infra.storage import ObjectInfo
 from tasks import checkpoint
 from tasks.batches import batches
+from tasks.cores import use_cores
 from tasks.learn import Batch, Learner, Recipe, has_bfloat16, network_of
 from tasks.pool import Pool
 from tasks.progress import TrainingProgress
@@ -73,8 +74,8 @@ def train(job: Job, place: Place, onlooker: Onlooker) -> None:
     Raises:
         Problem: the corpus is of no use, a checkpoint is not readable, or storage fails.
     """
-    threads = job.threads or max(1, len(os.sched_getaffinity(0)) // place.local_workers)
-    torch.set_num_threads(threads)
+    threads = job.threads or max(1, (os.cpu_count() or 1) // place.local_workers)
+    use_cores(threads)
     torch.manual_seed(job.recipe.seed)
     network = network_of(job.recipe.task)
     if job.start:
@@ -198,10 +199,16 @@ class _Keeper:
         self.keep()
 
     def keep(self) -> None:
-        """Write a checkpoint."""
+        """Write a checkpoint.
+
+        Raises:
+            Problem: the network has come to nothing; what was written before stays.
+        """
         self.kept_s = time.monotonic()
         if not self.writes:
             return
+        if not all(bool(weight.isfinite().all()) for weight in self.learner.network.parameters()):
+            raise Problem(f"training: the weights are no numbers any more at step {self.learner.step:,}; name a lower --rate and another --output")
         if self.machine not in self.machines:
             self.machines.append(self.machine)
         elapsed_s = self.earlier_s + time.monotonic() - self.began_s

@@ -26,7 +26,7 @@ from tasks.train_restorer import Job, Place, train
 
 RESTARTS = 3  # after a worker that died; each goes on from the last checkpoint
 LOOK_EVERY_S = 0.5
-STOP_S = 60.0  # for the batch that is being learned from, and a checkpoint
+STOP_S = 25.0  # for the batch that is being learned from, and a checkpoint
 
 
 class TrainingFailed(Problem):
@@ -48,6 +48,7 @@ class Seen:
 
     progress: TrainingProgress | None = None
     notes: list[str] = field(default_factory=list)
+    problem: tuple[str, bool] | None = None  # what the first worker that met one ended with, and whether it may pass
 
 
 class Board:
@@ -55,7 +56,6 @@ class Board:
 
     def __init__(self) -> None:
         self.seen, self.stopping = Seen(), False
-        self.problem: tuple[str, bool] | None = None
 
     def tell(self, progress: TrainingProgress) -> bool:
         """How far it is; answers whether to stop."""
@@ -68,7 +68,7 @@ class Board:
 
     def fail(self, text: str, passing: bool) -> None:
         """What a worker ended with."""
-        self.problem = self.problem or (text, passing)
+        self.seen.problem = self.seen.problem or (text, passing)
 
     def stop(self) -> None:
         """Whoever tells next is to stop."""
@@ -76,12 +76,8 @@ class Board:
 
     def look(self) -> Seen:
         """What is new."""
-        seen, self.seen = self.seen, Seen()
+        seen, self.seen = self.seen, Seen(problem=self.seen.problem)
         return seen
-
-    def failure(self) -> tuple[str, bool] | None:
-        """The first problem, and whether it may pass."""
-        return self.problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +99,7 @@ def train_on_ray(job: Job, *, on_gpus: bool, show: Callable[[TrainingProgress], 
     """Train on the Ray that is connected, until all is learned and judged.
 
     Args:
+        on_gpus: one for each worker; else the CPU.
         show: called now and then with how far it is.
         note: called with what a person should know.
 
@@ -120,18 +117,20 @@ def train_on_ray(job: Job, *, on_gpus: bool, show: Callable[[TrainingProgress], 
             note(text)
         if seen.progress:
             show(seen.progress)
+        if seen.problem:
+            raise TrainingFailed(*seen.problem)
 
     thread.start()
     try:
         while thread.is_alive():
             thread.join(LOOK_EVERY_S)
             look()
+    except TrainingFailed:
+        raise
     except BaseException:
         board.stop.remote()
         thread.join(STOP_S)
         raise
-    if found := ray.get(board.failure.remote()):
-        raise TrainingFailed(*found)
     if ended and ended[0]:
         raise ended[0]
 

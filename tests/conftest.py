@@ -13,9 +13,11 @@ from pathlib import Path
 from types import FrameType
 
 import pytest
+import torch
 
 from infra.cluster import ray_session
 from infra.settings import ClusterConfig
+from tasks.cores import use_cores
 
 START_S = 60
 MOTO = {"S3_UPLOAD_PART_MIN_SIZE": str(1 << 16), "MOTO_S3_DEFAULT_KEY_BUFFER_SIZE": str(5 << 20)}  # small parts make quick tests
@@ -39,6 +41,15 @@ def alarm() -> Iterator[None]:
     yield
     signal.alarm(0)
     signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture
+def one_core() -> Iterator[None]:
+    """Tests run side by side; torch would have each use all cores, which then wait for each other."""
+    before = torch.get_num_threads()
+    use_cores(1)
+    yield
+    use_cores(before)
 
 
 @pytest.fixture(scope="session")

@@ -81,9 +81,9 @@ def _field(path: str, name: str) -> str:
     return next((value.strip() for key, _, value in lines if key.strip() == name), "0 unknown")
 
 
-def versions() -> dict[str, str]:
+def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
     """Of Python and of the packages that matter."""
-    return {"python": platform.python_version(), **{name: metadata.version(name) for name in PACKAGES}}
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in packages}}
 
 
 def write(found: Results, path: Path) -> None:

@@ -1,5 +1,6 @@
 """The bench's own arithmetic, its counting of a process tree, its table, and what its hand-written contenders sample."""
 
+import dataclasses
 import io
 import json
 import subprocess
@@ -13,11 +14,12 @@ import pytest
 from tests.bench import readme, report
 from tests.bench.contenders.byhand import every_frame, sampled_frames
 from tests.bench.fit import Round, agreement, fit, line, ratio
-from tests.bench.readme import BEGIN, END, NoMarkers, with_table
+from tests.bench.readme import NoMarkers, markers, with_table
 from tests.bench.run import BY_HAND, CONTENDERS, VIDMILL, arguments, command
 from tests.bench.tree import measure
 from tests.media import kinetics_like
 
+BEGIN, END = markers("bench")
 BURN = "import time\nwhile time.process_time() < {seconds}: pass"
 
 
@@ -131,30 +133,34 @@ def test_the_table_holds_the_figures() -> None:
 
 
 def test_the_readme_keeps_everything_outside_the_markers() -> None:
-    once = with_table(f"# vidmill\n{BEGIN}\nold\n{END}\nend\n", "| new |")
-    assert once == f"# vidmill\n{BEGIN}\n| new |\n{END}\nend\n"
-    assert with_table(once, "| new |") == once
+    text = f"# vidmill\n{BEGIN}\nold\n{END}\nend\n<!-- restore -->\nother\n<!-- /restore -->\n"
+    once = with_table(text, "bench", "| new |")
+    assert once == text.replace("old", "| new |")
+    assert with_table(once, "bench", "| new |") == once
 
 
 @pytest.mark.parametrize("text", ["# vidmill\n", f"{BEGIN}\n", f"{END}\n{BEGIN}\n", f"{BEGIN}\n{END}\n{BEGIN}\n{END}\n"])
 def test_a_readme_without_its_markers_is_told(text: str) -> None:
     with pytest.raises(NoMarkers, match="needs one line"):
-        with_table(text, "| new |")
+        with_table(text, "bench", "| new |")
 
 
-def test_the_readme_command_ends_with_one_line_where_markers_are_missing(
+def test_the_readme_command_ends_with_one_line_where_markers_or_results_are_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    report.write(found_results(), tmp_path / "results.json")
-    monkeypatch.setattr(readme, "RESULTS", tmp_path / "results.json")
+    table = dataclasses.replace(readme.TABLES[0], results=tmp_path / "results.json")
+    monkeypatch.setattr(readme, "TABLES", (table,))
     monkeypatch.setattr(readme, "README", tmp_path / "README.md")
     (tmp_path / "README.md").write_text("# vidmill\n", encoding="utf-8")
+    with pytest.raises(SystemExit, match=r"readme: .*results\.json is missing; run python -m tests\.bench\.run first"):
+        readme.main()
+    report.write(found_results(), tmp_path / "results.json")
     with pytest.raises(SystemExit, match=r"readme: .*README\.md: the README needs one line"):
         readme.main()
     (tmp_path / "README.md").write_text(f"{BEGIN}\n{END}\n", encoding="utf-8")
     readme.main()
     assert "| vidmill (c) | 12.0 |" in (tmp_path / "README.md").read_text(encoding="utf-8")
-    assert "wrote the table" in capsys.readouterr().out
+    assert "wrote results.json into" in capsys.readouterr().out
 
 
 def test_options_are_checked(capsys: pytest.CaptureFixture[str]) -> None:
