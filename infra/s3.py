@@ -6,10 +6,8 @@
 Knows S3's requests and what they promise; `infra.s3_request` makes them.
 """
 
-import hashlib
 import io
 import itertools
-import re
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -20,6 +18,7 @@ from typing import Any, BinaryIO, cast
 
 from infra.crash_point import CrashPoint, crash_point
 from infra.s3_copy import copy as copy
+from infra.s3_copy import multipart_etag
 from infra.s3_error import NoUpload, Refused
 from infra.s3_request import request, submit, where
 from infra.store import Cause, NotFound, ObjectInfo, StorageError, Versioned, Write, is_pattern, matches
@@ -285,7 +284,7 @@ class _Upload(io.RawIOBase):
         there = stat(self._uri)
         if there is None or there.size_bytes != self._written:
             return False
-        return there != self._before or there.etag == _multipart_etag(self._parts)
+        return there != self._before or there.etag == multipart_etag(self._parts)
 
     def abort(self) -> None:
         if self._upload:
@@ -341,14 +340,6 @@ def _uploads(uri: str, **query: str) -> Iterator[dict[str, Any]]:
 def _prefix(uri: str) -> tuple[str, str]:
     place = where(uri)
     return place["Bucket"], f"{place['Key']}/" if place["Key"] else ""
-
-
-def _multipart_etag(parts: Sequence[dict[str, Any]]) -> str:
-    """What S3 calls an object of these parts; empty where a store names parts in its own way."""
-    names = [str(part["ETag"]).strip('"') for part in parts]
-    if not all(re.fullmatch("[0-9a-f]{32}", name) for name in names):
-        return ""
-    return f"{hashlib.md5(bytes.fromhex(''.join(names)), usedforsecurity=False).hexdigest()}-{len(names)}"
 
 
 def _etag(answer: dict[str, Any]) -> str:

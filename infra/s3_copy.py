@@ -4,7 +4,9 @@ up to PART_BYTES   one CopyObject
 more               a multipart upload of copied ranges, invisible until it is complete
 """
 
-from collections.abc import Iterator
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -57,3 +59,11 @@ def _etag(uri: str) -> str:
         return str(request(uri, "head_object", **where(uri))["ETag"])
     except NotFound:
         return ""
+
+
+def multipart_etag(parts: Sequence[dict[str, Any]]) -> str:
+    """What S3 calls an object of these parts; empty where a store names parts in its own way."""
+    names = [str(part["ETag"]).strip('"') for part in parts]
+    if not all(re.fullmatch("[0-9a-f]{32}", name) for name in names):
+        return ""
+    return f"{hashlib.md5(bytes.fromhex(''.join(names)), usedforsecurity=False).hexdigest()}-{len(names)}"

@@ -21,13 +21,14 @@ from tasks.media import media_name
 from tasks.verify import verify
 from tests.corpus import bad_clips, clip, files, name_of, spoil, table, write_tar
 from tests.faults.zygote import Zygote, zygote
-from tests.flows.program import program, until, vidmill
+from tests.flows.program import program, until
 from tests.tasks import runs
 from tests.tasks.networks import DARK, LIGHT, MEDIUM, grey
 from tests.tasks.runs import planned, run, settings
 
 SPENT = ("elapsed_s", "gpu_s", "uri")  # of one run, or of one place
 GOOD, SHARDS = 3, 2
+TIMEOUT_S = 500  # of networks on a busy machine
 EDGES = {
     "a clip was read": (CrashPoint.PARCEL, 1),
     "a video is staged, its row is not": (CrashPoint.MEDIA_STAGED, 3),
@@ -394,10 +395,11 @@ def test_a_run_killed_in_the_middle_of_an_upscale_is_continued(tmp_path: Path) -
     output = tmp_path / "out"
     arguments = ["run", "--source.kind", "kinetics", "--source.uri", "part_0.tar.gz", "--output", output, "--embed=", "--enhance", "upscale-x2"]
     with program(*arguments, cwd=tmp_path) as started:
-        assert until(lambda: any(output.glob("_wip/*/enhanced/**/*.fragment")), timeout_s=240)
+        assert until(lambda: any(output.glob("_wip/*/enhanced/**/*.fragment")), timeout_s=TIMEOUT_S)
         started.process.kill()
     done = len(list(output.glob("_wip/*/enhanced/**/*.fragment")))
-    code, out, err = vidmill(*arguments, "--json", cwd=tmp_path)
+    with program(*arguments, "--json", cwd=tmp_path) as again:
+        code, out, err = again.end(TIMEOUT_S)
     assert code == 0, err
     assert json.loads(out)["enhanced"] == 4 - done, "only what was in flight again"
     check_one_to_one(output)
