@@ -369,10 +369,13 @@ def test_who_lost_its_lease_leaves_media_alone(published: RunConfig, tmp_path: P
     monkeypatch.setattr(runs, "GUARD", lambda: events.append((get_ident(), "guard", "")))
     for change in ("copy", "delete"):
         monkeypatch.setattr(storage, change, noted(change, getattr(storage, change), events))
-    write_corpus(tmp_path / "corpus", **{f"{name_of(0)}.mp4": grey(LIGHT, seconds=4), f"{name_of(11)}.mp4": grey(DARK, seconds=2)})
+    write_corpus(
+        tmp_path / "corpus",
+        **{f"{name_of(0)}.mp4": grey(LIGHT, seconds=4), f"{name_of(11)}.mp4": grey(DARK), f"{name_of(12)}.mp4": grey(DARK, seconds=2)},
+    )
     assert run(published).status == "done"
     changes = [number for number, (_, what, uri) in enumerate(events) if "/media/recipe=" in uri]
-    assert sorted(events[number][1] for number in changes) == ["copy", "copy", "delete", "delete"]
+    assert sorted(events[number][1] for number in changes) == ["copy"] * 2 + ["delete"] * 4
     for number in changes:
         before = [what for thread, what, _ in events[:number] if thread == events[number][0]]
         assert before[-1] == "guard"
