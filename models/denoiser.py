@@ -12,27 +12,29 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pixel_shuffle, pixel_unshuffle
+from torch.nn.functional import leaky_relu, pixel_shuffle, pixel_unshuffle
 
 AHEAD = 2  # frames after this one that are looked at
 STRIDE = 8  # sides must be multiples of it
 REACH = 112  # pixels around a pixel that can change it within one step, a multiple of STRIDE
 HIDDEN = 28
+MEAN, SPREAD = 0.5, 0.25  # of RGB; what goes in is of the order of one, as weights and rates are made for
 WIDTHS = (48, 96, 128)
+LEAK = 0.1  # with plain ReLUs nearly all units of the lower levels died in the first thousand steps
 
 
 class Block(nn.Module):
-    """Two convolutions beside a skip; the second begins at zero, so that the block begins as nothing."""
+    """Two convolutions beside a skip; the block begins as little."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.first = nn.Conv2d(width, width, 3, padding=1)
         self.second = nn.Conv2d(width, width, 3, padding=1)
-        nn.init.zeros_(self.second.weight)
-        nn.init.zeros_(cast(Tensor, self.second.bias))
+        nn.init.kaiming_normal_(self.first.weight, LEAK)
+        nn.init.normal_(self.second.weight, std=0.5 / (3 * width**0.5))
 
     def forward(self, x: Tensor) -> Tensor:
-        return cast(Tensor, x + self.second(torch.relu(self.first(x))))
+        return cast(Tensor, x + self.second(leaky_relu(self.first(x), LEAK, inplace=True)))
 
 
 class Up(nn.Module):
@@ -65,6 +67,9 @@ class Denoiser(nn.Module):
         self.from_quarter = Up(quarter, half)
         self.half_out = Block(half)
         self.leave = nn.Conv2d(half, 12 + HIDDEN, 3, padding=1)
+        for layer in (self.enter, self.to_quarter, self.to_eighth, self.from_eighth.mix, self.from_quarter.mix):
+            nn.init.normal_(layer.weight, std=layer.weight[0].numel() ** -0.5)
+        nn.init.normal_(self.leave.weight, std=0.1 * self.leave.weight[0].numel() ** -0.5)  # or the state grows from frame to frame
 
     def forward(self, frames: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """Clean one frame.
@@ -78,9 +83,11 @@ class Denoiser(nn.Module):
             float [B, 3, H, W], not clamped, and the state for the next frame.
         """
         now = frames[:, 0]
-        half = self.half_in(self.enter(torch.cat([pixel_unshuffle(frames.flatten(1, 2), 2), state], 1)))
+        seen = (pixel_unshuffle(frames.flatten(1, 2), 2) - MEAN) / SPREAD
+        half = self.half_in(self.enter(torch.cat([seen, state], 1)))
         quarter = self.quarter_in(self.to_quarter(half))
         quarter = self.quarter_out(quarter + self.from_eighth(self.eighth(self.to_eighth(quarter))))
         left = self.leave(self.half_out(half + self.from_quarter(quarter)))
-        clean = now + pixel_shuffle(left[:, :12], 2).to(now.dtype)
-        return clean, torch.cat([pixel_unshuffle(clean, 2), left[:, 12:].to(now.dtype)], 1)
+        clean = now + pixel_shuffle(left[:, :12].to(now.dtype) * SPREAD, 2)
+        kept = (pixel_unshuffle(clean, 2).clamp(0, 1) - MEAN) / SPREAD
+        return clean, torch.cat([kept, torch.tanh(left[:, 12:].to(now.dtype))], 1)  # bounded, so that no clip is long enough to blow it up

@@ -5,9 +5,9 @@ picture --> convolutions at its own size --> four pixels for each, as a correcti
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pixel_shuffle
+from torch.nn.functional import leaky_relu, pixel_shuffle
 
-from models.denoiser import Block
+from models.denoiser import LEAK, MEAN, SPREAD, Block
 
 SCALE = 2
 WIDTH = 48
@@ -33,6 +33,6 @@ class Upscaler(nn.Module):
         Returns:
             float [B, 3, 2H, 2W], not clamped.
         """
-        left = self.leave(torch.relu(self.blocks(self.enter(rgb))))
+        left = self.leave(leaky_relu(self.blocks(self.enter((rgb - MEAN) / SPREAD)), LEAK))
         repeated = rgb.repeat_interleave(SCALE**2, dim=1)
-        return pixel_shuffle(repeated + left.to(rgb.dtype), SCALE)
+        return pixel_shuffle(repeated + left.to(rgb.dtype) * SPREAD, SCALE)
