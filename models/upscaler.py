@@ -3,7 +3,6 @@
 picture --> convolutions at its own size --> four pixels for each, as a correction of the pixel repeated
 """
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu, pixel_shuffle
 
