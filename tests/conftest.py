@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
+import hypothesis
 import pytest
 import torch
 
@@ -22,6 +23,10 @@ from tasks.cores import use_cores
 START_S = 60
 MOTO = {"S3_UPLOAD_PART_MIN_SIZE": str(1 << 16), "MOTO_S3_DEFAULT_KEY_BUFFER_SIZE": str(5 << 20)}  # small parts make quick tests
 PATIENCE_S = 60  # what hangs, hangs for ever
+
+
+hypothesis.settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
+hypothesis.settings.load_profile("untimed")
 
 
 def pytest_configure() -> None:

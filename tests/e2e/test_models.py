@@ -13,6 +13,7 @@ from flows.process_corpus import process_corpus
 from infra.cluster import Resources
 from infra.settings import RunConfig
 from tasks import pipeline
+from tasks.feature import model_specs
 from tasks.pipeline import stages
 from tests.corpus import config_for, contents, table, write_shards
 from tests.e2e.conftest import Run
@@ -69,7 +70,8 @@ def test_gpu_placement_gives_the_rows_of_cpu_placement(run: Run, tmp_path: Path,
     """Decode and inference in different processes; the GPU is pretended, so inference falls back to the CPU by the same code."""
     write_shards(tmp_path, shards=2, clips=5)
     run(settings(tmp_path, tmp_path / "cpu", tag=["efficientnet-lite0"]))
-    split = stages(settings(tmp_path, tmp_path / "x"), (), ("run", "try"), Resources(cpus=4, gpus=2))
+    config = settings(tmp_path, tmp_path / "x")
+    split = stages(config, model_specs(config), ("run", "try"), Resources(cpus=4, gpus=2))
     assert [(stage.name, stage.workers, stage.gpus) for stage in split] == [("read", None, 0.0), ("decode", 2, 0.0), ("infer", 2, 1)]
 
     def without_asking_for_gpus(*arguments: object) -> tuple[pipeline.Stage, ...]:

@@ -109,7 +109,7 @@ def test_every_container_and_codec_is_restored_picture_by_picture(enhancer: Enha
 
 
 @pytest.mark.nightly
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=300, suppress_health_check=list(HealthCheck))
 @given(name=st.sampled_from(list(RECIPES)), edits=st.lists(EDITS, min_size=1, max_size=3))
 def test_a_wounded_clip_gives_a_whole_video_or_a_failure(enhancer: Enhancer, name: str, edits: list[Edit]) -> None:
     """P6, P11: never a video with fewer pictures than it says, never an end of the process."""
@@ -166,9 +166,10 @@ def test_an_error_does_not_wait_for_a_process_that_hangs(alarm: None) -> None:
         run(Enhancer(LimitsConfig(clip_timeout_s=600)), make(FILM), Doing(2, fail))
 
 
-def test_the_networks_time_is_not_the_clips(enhancer: Enhancer) -> None:
-    """clip_timeout_s is 2: a network that takes longer over one picture makes no TIMEOUT of either process."""
-    assert run(enhancer, make(FILM), Doing(5, lambda: time.sleep(2.5)))[0].frames == 60
+def test_the_networks_time_is_not_the_clips() -> None:
+    """A network that takes longer than clip_timeout_s over one picture makes no TIMEOUT of either process."""
+    patient = Enhancer(LimitsConfig(clip_timeout_s=4))
+    assert run(patient, make(FILM), Doing(5, lambda: time.sleep(4.5)))[0].frames == 60
 
 
 def test_the_stores_time_is_not_the_clips(enhancer: Enhancer) -> None:

@@ -35,7 +35,7 @@ SHAPES = (Geometry(32, 32),)
 LIMITS = {"clip_timeout_s": 20, "max_pixels": 1 << 22, "max_frames": 1_000, "max_bytes": 16 << 20}
 MEDIA_KINDS = {"CORRUPT", "NO_VIDEO", "EMPTY", "TRUNCATED", "UNSUPPORTED", "TOO_LARGE", "OOM"}
 PLAIN = [Phase.explicit, Phase.generate]  # a crash leaves nothing to shrink
-quick = settings(max_examples=FEW, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+quick = settings(max_examples=FEW, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 decoding = settings(quick, phases=PLAIN)
 long = settings(decoding, max_examples=MANY)
 WOUNDS = st.lists(EDITS, min_size=1, max_size=6)

@@ -118,8 +118,8 @@ def test_an_endpoint_that_does_not_answer_and_no_bucket(place: Path, s3: str, mo
 
 
 def test_a_full_disk_is_told_before_ray_starts(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: Screen) -> None:
-    file = disk._File
-    monkeypatch.setattr(disk, "_File", lambda *_: file("/dev/full", "wb"))  # every write to it fails as on a full disk
+    file = disk.File
+    monkeypatch.setattr(disk, "File", lambda *_: file("/dev/full", "wb"))  # every write to it fails as on a full disk
     assert cli.execute(["run", *KINETICS, "tars", "--output", "out"]) == cli.USAGE
     told = capsys.readouterr().err
     assert told.count("\n") == 1

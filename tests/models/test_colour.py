@@ -31,7 +31,7 @@ def same(a: Picture, b: Picture) -> bool:
 
 
 @given(FORMS, st.integers(0, 99))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_no_change_leaves_every_code_as_it_was(of, seed):
     colour, picture = Colour(of, CPU), noise(of, pts=seed)
     codes = colour.codes(picture)
@@ -39,7 +39,7 @@ def test_no_change_leaves_every_code_as_it_was(of, seed):
 
 
 @given(FORMS, st.integers(0, 99))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_luma_survives_the_way_through_rgb_and_444_wholly(of, seed):
     colour, picture = Colour(of, CPU), noise(of, pts=seed)
     found = back(colour.converted(colour.rgb(colour.codes(picture))))
@@ -49,7 +49,7 @@ def test_luma_survives_the_way_through_rgb_and_444_wholly(of, seed):
 
 
 @given(FORMS, st.tuples(*[st.integers(0, 255)] * 3))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_flat_pictures_of_any_colour_stay_flat_and_the_same(of, codes):
     colour, picture = Colour(of, CPU), flat(of, *(code << (of.bits - 8) for code in codes))
     assert same(back(colour.converted(colour.rgb(colour.codes(picture)))), picture)

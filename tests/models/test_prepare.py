@@ -26,7 +26,7 @@ def recipe(rgb: np.ndarray, geometry: Geometry) -> np.ndarray:
     return np.asarray(image)[top : top + geometry.crop, left : left + geometry.crop]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(1, 400), st.integers(1, 400), st.integers(8, 80), st.integers(0, 20), st.integers(0, 99))
 def test_any_frame_gives_the_recipe_within_two_levels(height, width, crop, margin, seed):
     height, width = max(height, width // 40), max(width, height // 40)

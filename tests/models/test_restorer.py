@@ -44,7 +44,7 @@ def made(tmp_path_factory):
 
 
 @given(st.sampled_from([Temporal, Doubling]), st.integers(1, 230), st.integers(1, 150))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_tiled_equals_untiled_at_any_size(made, network, height, width):
     whole, tiled = made[network]
     expected, found = run(whole, height, width), run(tiled, height, width)

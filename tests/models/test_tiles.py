@@ -12,7 +12,7 @@ AREAS = st.integers(1, 200_000)
 
 
 @given(SIDES, SIDES, AREAS, st.integers(BLEND, 130), STRIDES)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_tiles_cover_a_frame_once(rows, columns, area, halo, stride):
     height, width = rows * stride, columns * stride
     tiles = plan(height, width, area=area, halo=halo, stride=stride)
@@ -32,7 +32,7 @@ def test_tiles_cover_a_frame_once(rows, columns, area, halo, stride):
 
 
 @given(SIDES, SIDES, st.integers(1, 4))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_weights_add_up_at_any_scale(rows, columns, scale):
     height, width = rows * 8, columns * 8
     whole = torch.zeros(height * scale, width * scale)

@@ -110,13 +110,13 @@ def test_samples_equal_a_full_decode_from_every_container_and_codec(name):
 
 
 @given(name=st.sampled_from(sorted(RECIPES)), fps=st.sampled_from([0.4, 1, 3, 7.5, 29.97, 60]) | st.floats(0.3, 40))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_rate_gives_the_samples_of_a_full_decode(name, fps):
     assert_same(sampled(video(name), fps)[1], reference(video(name), fps))
 
 
 @given(name=st.sampled_from(sorted(RECIPES)), fps=st.floats(0.5, 35), start=st.floats(0, 2.2), length=st.floats(0.1, 3))
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 def test_any_window_gives_the_samples_of_a_full_decode(name, fps, start, length):
     window = Window(round(start, 2), round(start + length, 2))
     assert_same(sampled(video(name), fps, window)[1], reference(video(name), fps, window))
@@ -127,7 +127,7 @@ def test_any_window_gives_the_samples_of_a_full_decode(name, fps, start, length)
     refs=st.integers(1, 6), weightp=st.integers(0, 2), direct=st.sampled_from(["spatial", "temporal"]),
     container=st.sampled_from(["mp4", "mpegts", "matroska"]), fps=st.floats(0.5, 35), start=st.none() | st.floats(0, 1.2),
 )  # fmt: skip
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_h264_of_any_structure_gives_the_samples_of_a_full_decode(keyint, bframes, pyramid, open_gop, refs, weightp, direct, container, fps, start):
     x264 = f"keyint={keyint}:bframes={bframes}:b-pyramid={pyramid}:open-gop={int(open_gop)}:ref={refs}:weightp={weightp}:direct={direct}"
     data = encode(moving_pictures(48, 64, 48), Recipe(container, options={"x264-params": x264}))
@@ -136,7 +136,7 @@ def test_h264_of_any_structure_gives_the_samples_of_a_full_decode(keyint, bframe
 
 
 @given(gaps=st.lists(st.integers(1, 40), min_size=3, max_size=24), fps=st.floats(0.5, 30), container=st.sampled_from(["mp4", "matroska"]))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_uneven_frame_times_give_each_frame_at_most_once(gaps, fps, container):
     pts = [sum(gaps[:i]) for i in range(len(gaps))]
     data = encode(moving_pictures(len(gaps), 64, 48), Recipe(container), pts=pts)

@@ -124,7 +124,7 @@ def test_a_video_of_damaged_frames_only_is_corrupt():
 
 
 @given(name=st.sampled_from(sorted(RECIPES)), data=st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_whatever_the_bytes_only_clip_errors_come_out(name, data):
     broken = bytearray(video(name))
     for at in data.draw(st.lists(st.integers(0, len(broken) - 1) | st.integers(0, 2000), max_size=30)):

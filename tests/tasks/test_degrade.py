@@ -27,7 +27,7 @@ def clean() -> Tensor:
     return (picture.permute(2, 0, 1).float() / 255).expand(6, -1, -1, -1)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(seed=st.integers(0, 2**40))
 def test_the_same_seed_gives_the_same_noise_and_reduction(seed: int, clean: Tensor) -> None:
     for spoil, shape in ((noisy, (6, 3, 64, 64)), (halved, (6, 3, 32, 32))):

@@ -28,7 +28,7 @@ def directed(takes: list[Take], seed: int, *, side: int = 32, frames: int = 6) -
     return Director(takes, side=side, frames=frames, random=Generator().manual_seed(seed)).sequence()
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(
     seed=st.integers(0, 2**40),
     side=st.sampled_from([32, 64, 96]),

@@ -77,7 +77,7 @@ def chunks(draw: st.DrawFn) -> list[Chunk]:
     return [rows[start:end] for start, end in zip([0, *cuts], [*cuts, len(rows)], strict=True)]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(parts=chunks(), damaged=st.booleans(), rows_per_pass=st.sampled_from((2, 3, 8192)))
 def test_any_split_into_fragments_gives_the_same_files(
     plain: dict[str, list[dict[str, Any]]], parts: list[Chunk], damaged: bool, rows_per_pass: int

@@ -83,7 +83,7 @@ NAMES = st.lists(PART, min_size=1, max_size=3).map("/".join)
 ARCHIVES = st.lists(st.tuples(NAMES, st.binary(max_size=1500)), max_size=6)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(files=ARCHIVES, form=st.sampled_from(FORMATS[1:]), gzipped=st.booleans(), seed=st.integers(0, 99))
 def test_what_tarfile_wrote_comes_out(files: Files, form: int, gzipped: bool, seed: int) -> None:
     found = read(archive(files, form=form, mode="w:gz" if gzipped else "w"), seed=seed)
@@ -95,7 +95,7 @@ def test_what_tarfile_wrote_comes_out(files: Files, form: int, gzipped: bool, se
 USTAR_NAMES = st.text("abcXYZ09-_ ()[]", min_size=1, max_size=60).map(lambda name: f"{name}/{'p' * 50}/{name}")
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(files=st.lists(st.tuples(USTAR_NAMES, st.binary(max_size=1500)), max_size=5), seed=st.integers(0, 99))
 def test_ustar_with_its_split_names_comes_out(files: Files, seed: int) -> None:
     assert files_of(read(archive(files, form=tarfile.USTAR_FORMAT), seed=seed)) == files
@@ -135,7 +135,7 @@ def test_the_member_that_is_cut_is_named() -> None:
     assert report.message == "ends 212 bytes early at byte 1,000 of the archive, in a.mp4"
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(share=st.floats(0, 1, exclude_max=True), seed=st.integers(0, 99))
 def test_a_gzip_cut_anywhere_gives_what_was_whole_and_one_report(share: float, seed: int) -> None:
     data = archive(SAMPLE, mode="w:gz")
@@ -150,7 +150,7 @@ def test_a_gzip_cut_anywhere_gives_what_was_whole_and_one_report(share: float, s
     assert only_report(found).kind in expected | ({FailureKind.TRUNCATED} if cut == 1 else set())
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7), seed=st.integers(0, 99))
 def test_a_flipped_bit_in_a_gzip_never_passes_in_silence(place: float, bit: int, seed: int) -> None:
     data = bytearray(archive(SAMPLE, mode="w:gz"))
