@@ -164,7 +164,9 @@ def test_an_archive_that_breaks_for_ever_leaves_its_shard_and_no_other(
     assert contents(config.output) == undisturbed
 
 
-@pytest.mark.parametrize("store", [nothing, without("If-Match")], ids=["that keeps If-Match", "that ignores it"])
+@pytest.mark.parametrize(
+    "store", [pytest.param(nothing, marks=pytest.mark.nightly), without("If-Match")], ids=["that keeps If-Match", "that ignores it"]
+)
 def test_an_archive_replaced_while_it_is_read_is_read_again_by_the_next_run(
     config: RunConfig, corpus: Path, proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: Action
 ) -> None:
@@ -196,7 +198,7 @@ LOST = {
 }
 
 
-@pytest.mark.parametrize("writes", LOST)
+@pytest.mark.parametrize("writes", ["every file", *(pytest.param(name, marks=pytest.mark.nightly) for name in LOST if name != "every file")])
 def test_publications_whose_answers_are_lost_are_made_once(config: RunConfig, proxy: Proxy, undisturbed: object, writes: str) -> None:
     """P8, P2: without the retry a shard would be left; without _put_if's comparison the run would be refused because of itself."""
     fault = proxy.breaks(lost_answer, **{"times": None, **LOST[writes]})
@@ -231,7 +233,11 @@ def test_uploads_that_a_killed_run_left_are_aborted_and_others_are_not(config: R
     assert sorted(upload["Key"] for upload in left) == ["corpus/part_7.tar.gz", "outside/clips/x"]
 
 
-@pytest.mark.parametrize("refusal", [(501, "NotImplemented"), (403, "AccessDenied"), (503, "SlowDown")], ids=str)
+@pytest.mark.parametrize(
+    "refusal",
+    [(501, "NotImplemented"), *(pytest.param(answer, marks=pytest.mark.nightly) for answer in [(403, "AccessDenied"), (503, "SlowDown")])],
+    ids=str,
+)
 def test_a_store_that_lists_no_uploads_stops_nothing(
     config: RunConfig, proxy: Proxy, undisturbed: object, monkeypatch: pytest.MonkeyPatch, refusal: tuple[int, str]
 ) -> None:
@@ -251,7 +257,7 @@ DEAF: dict[str, Callable[[Proxy], object]] = {
 }
 
 
-@pytest.mark.parametrize("ignored", DEAF)
+@pytest.mark.parametrize("ignored", ["both", *(pytest.param(name, marks=pytest.mark.nightly) for name in DEAF if name != "both")])
 def test_a_store_that_ignores_conditions_is_found_out_and_it_is_said(config: RunConfig, proxy: Proxy, undisturbed: object, ignored: str) -> None:
     """P2: without _keeps_conditions in infra.lease two runs would both believe that they are alone."""
     DEAF[ignored](proxy)
