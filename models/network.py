@@ -118,3 +118,10 @@ def _same(found: list[Tensor], expected: list[Tensor]) -> bool:
         return False
     pairs = zip(found, expected, strict=True)
     return all(bool((torch.cosine_similarity(a.flatten().double(), b.flatten().double(), dim=0) > SAME).item()) for a, b in pairs)
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether the device computes in bfloat16; a CPU without it only pretends to, slowly."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

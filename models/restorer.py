@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from models.network import build
+from models.network import build, has_bfloat16
 from models.own_restorer import detected
 from models.prediction import ModelError, ModelMemoryError
 from models.restorer_spec import RestorerSpec
@@ -140,7 +140,7 @@ def half_of(device: torch.device) -> torch.dtype | None:
     """The precision the device multiplies fastest in: fp16 on GPUs, as it is finer than bf16; bf16 on CPUs with instructions for it."""
     if device.type == "cuda":
         return torch.float16
-    return torch.bfloat16 if device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()) else None
+    return torch.bfloat16 if device.type == "cpu" and has_bfloat16(device) else None
 
 
 def _padded(frame: Tensor, stride: int) -> Tensor:

@@ -11,7 +11,7 @@ DENOISER = RestorerSpec(
     weights="package:models/trained/denoise-v1.safetensors",
     sha256="",
     licence="Apache-2.0",
-    trained_on="see its card",
+    trained_on="not released yet",
     scale=1,
     ahead=2,
     state_channels=40,
@@ -23,7 +23,7 @@ UPSCALER_X2 = RestorerSpec(
     weights="package:models/trained/upscale-x2-v1.safetensors",
     sha256="",
     licence="Apache-2.0",
-    trained_on="see its card",
+    trained_on="not released yet",
     scale=2,
     reach=16,
 )

@@ -96,7 +96,9 @@ class EnhanceWorker:
         self.fatal: str | None = None
         try:
             if threads:
-                _compute_on(threads)
+                from tasks.cores import use_cores  # torch, which the driver need not load
+
+                use_cores(threads)
             self.tools = (tools_of or restorers)(config)
         except (Problem, ModelError) as error:
             self.fatal = str(error)
@@ -154,9 +156,3 @@ def _as_clip_error(error: Exception, recipe: str) -> ClipError:
         case OSError() | Problem():
             raise error
     return ClipError(FailureKind.MODEL, f"recipe {recipe}: {type(error).__name__}: {error}; correct its weights, or leave it out")
-
-
-def _compute_on(threads: int) -> None:
-    import torch
-
-    torch.set_num_threads(threads)

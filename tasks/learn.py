@@ -16,6 +16,7 @@ from torch import Generator, Tensor, nn
 
 from infra.training import RestorerConfig, RestorerTask
 from models.denoiser import AHEAD, Denoiser
+from models.network import has_bfloat16
 from models.upscaler import Upscaler
 from tasks.degrade import Draw, halved, noisy
 from tasks.footage import Take
@@ -26,8 +27,6 @@ VERSION = 1  # of everything that is learned from and how; a higher one makes ot
 EPSILON = 1e-3  # of the Charbonnier distance
 MOST_NORM = 1.0  # of the gradients
 CARRIED = 3  # stretches of a sequence that the state is carried over, after the first
-
-
 WARM_UP = 100  # steps in which the rate rises
 
 
@@ -193,13 +192,6 @@ def average_gradients(network: nn.Module) -> None:
     together /= dist.get_world_size()
     for gradient, mean in zip(gradients, torch.split(together, [gradient.numel() for gradient in gradients]), strict=True):
         gradient.copy_(mean.view_as(gradient))
-
-
-def has_bfloat16(device: torch.device) -> bool:
-    """Whether the device computes in bfloat16; a CPU without it only pretends to, slowly."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def seeded(recipe: Recipe, step: int, rank: int) -> Generator:

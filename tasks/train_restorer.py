@@ -21,10 +21,11 @@ from torch import Tensor
 
 from infra.problem import Problem
 from infra.storage import ObjectInfo
+from models.network import has_bfloat16
 from tasks import checkpoint
 from tasks.batches import batches
 from tasks.cores import use_cores
-from tasks.learn import Batch, Learner, Recipe, has_bfloat16, network_of
+from tasks.learn import Batch, Learner, Recipe, network_of
 from tasks.pool import Pool
 from tasks.progress import TrainingProgress
 from tasks.scores import Score, scores_of
