@@ -19,7 +19,7 @@ STRIDE = 8  # sides must be multiples of it
 REACH = 112  # pixels around a pixel that can change it within one step, a multiple of STRIDE
 HIDDEN = 28
 MEAN, SPREAD = 0.5, 0.25  # of RGB; what goes in is of the order of one, as weights and rates are made for
-WIDTHS = (48, 96, 128)
+WIDTHS = (48, 80, 112)
 LEAK = 0.1  # with plain ReLUs nearly all units of the lower levels died in the first thousand steps
 
 

@@ -108,7 +108,7 @@ def _learning(training: Training) -> list[tuple[str, str]]:
         ("steps", f"{recipe.steps:,}"),
         ("batch", f"{recipe.batch} sequences of {recipe.frames} frames, {recipe.side} pixels square, in each of {recipe.workers} worker(s)"),
         ("frames per step", str(recipe.stretch)),
-        ("rate", f"Adam, {recipe.rate:g}, falling to zero in the last {recipe.fall:g} of the steps"),
+        ("rate", f"Muon, {recipe.rate:g} (biases: Adam, a tenth of it), falling to zero in the last {recipe.fall:g} of the steps"),
         ("distance", "Charbonnier"),
         ("seed", str(recipe.seed)),
         ("machine", "; then ".join(training.machines)),

@@ -1,6 +1,6 @@
 """Learning of a restoring network: clean sequences are degraded, the network is asked for the clean ones.
 
-    takes -> Director -> clean sequences -> degraded -> network -> distance to the clean -> Adam
+    takes -> Director -> clean sequences -> degraded -> network -> distance to the clean -> Muon
 
 The rate stays and then falls to zero in a straight line, so that a longer training may begin with the weights an earlier one had before
 its fall. Where several processes learn, their gradients are averaged. Knows nothing of files; `tasks.train_restorer` feeds it.
@@ -21,8 +21,9 @@ from models.upscaler import Upscaler
 from tasks.degrade import Draw, halved, noisy
 from tasks.footage import Take
 from tasks.motion import Director
+from tasks.muon import ConvolutionMuon
 
-VERSION = 1  # of everything that is learned from and how; a higher one makes other weights of the same recipe
+VERSION = 2  # of everything that is learned from and how; a higher one makes other weights of the same recipe
 
 EPSILON = 1e-3  # of the Charbonnier distance
 MOST_NORM = 1.0  # of the gradients
@@ -60,11 +61,11 @@ class Recipe:
 
 
 DEFAULTS = {
-    RestorerTask.DENOISE: Recipe(RestorerTask.DENOISE, steps=60_000, batch=8, side=64, stretch=6, rate=6e-4, fall=0.4, seed=1),
+    RestorerTask.DENOISE: Recipe(RestorerTask.DENOISE, steps=18_000, batch=4, side=64, stretch=5, rate=1e-2, fall=0.4, seed=1),
     RestorerTask.UPSCALE_X2: Recipe(RestorerTask.UPSCALE_X2, steps=60_000, batch=16, side=96, stretch=1, rate=8e-4, fall=0.4, seed=1),
 }
 QUICK = {  # minutes on two cores
-    RestorerTask.DENOISE: replace(DEFAULTS[RestorerTask.DENOISE], steps=400, batch=4, side=48, stretch=4, rate=1e-3),
+    RestorerTask.DENOISE: replace(DEFAULTS[RestorerTask.DENOISE], steps=400, side=48, stretch=4),
     RestorerTask.UPSCALE_X2: replace(DEFAULTS[RestorerTask.UPSCALE_X2], steps=1_500, batch=4, side=64),
 }
 
@@ -118,7 +119,7 @@ class Learner:
     def __init__(self, network: nn.Module, recipe: Recipe, device: torch.device) -> None:
         self.network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.recipe, self.device = recipe, device
-        self.optimiser = torch.optim.Adam(network.parameters(), recipe.rate, betas=(0.9, 0.99))
+        self.optimiser = ConvolutionMuon(self.network)
         self.half = has_bfloat16(device)
         self.step = 0
 
@@ -157,14 +158,11 @@ class Learner:
             return self.network(*inputs)
 
     def _descended(self, error: Callable[[], Tensor]) -> Tensor:
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.recipe.rate_at(self.step)
-        self.optimiser.zero_grad(set_to_none=True)
         loss = error()
         loss.backward()  # type: ignore[no-untyped-call]
         average_gradients(self.network)
         nn.utils.clip_grad_norm_(self.network.parameters(), MOST_NORM)
-        self.optimiser.step()
+        self.optimiser.step(self.recipe.rate_at(self.step))
         self.step += 1
         return loss.detach()
 

@@ -34,7 +34,7 @@ def test_a_card_has_what_making_it_again_needs(tmp_path: Path) -> None:
         side = "learned from" if file in found.split.learned else "held out"
         assert f"| {file.name} | {side} | {file.content} | {licence} |" in text
     wanted = ("e" * 64, "1,234 bytes", "d" * 64, "| sigma 25 | 20.17 | 29.50 | +9.33 |", "| clean | exact | 41.20 |  |", "a CPU; then a GPU",
-              "2.00 h", "```sh\nvidmill train restorer --corpus x\n```", "60,000", "denoiser-1", "| seed | 1 |")  # fmt: skip
+              "2.00 h", "```sh\nvidmill train restorer --corpus x\n```", f"{found.recipe.steps:,}", "denoiser-1", "| seed | 1 |")  # fmt: skip
     for words in wanted:
         assert words in text
 
