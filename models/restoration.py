@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from models.colour import Arriving, Codes, Colour
+from models.gpu_clock import GpuClock
 from models.heap import keep_large_blocks
 from models.picture import Picture, PictureFormat
 from models.prediction import ModelError
@@ -55,6 +56,12 @@ class Restoration:
         if self.device.type == "cpu":
             keep_large_blocks()
         self.restorers = tuple(Restorer(spec, device=self.device, tile_area=tile_area) for spec in recipe.restorers)
+        self._clock = GpuClock(self.device)
+
+    @property
+    def gpu_s(self) -> float:
+        """Seconds that the GPU was at work for all pictures so far; waits for it. 0.0 on a CPU."""
+        return self._clock.elapsed_s
 
     def output_format(self, form: PictureFormat) -> PictureFormat:
         """The format of what comes out for pictures of `form`."""
@@ -73,7 +80,7 @@ class Restoration:
         """
         frames = self._decoded(pictures, Colour(form, self.device))
         for restorer in self.restorers:
-            frames = _restored(restorer, frames)
+            frames = self._restored(restorer, frames)
         waiting: deque[tuple[Picture, Arriving]] = deque()
         for frame in frames:
             waiting.append((frame.source, self._planes(frame, form)))
@@ -87,9 +94,17 @@ class Restoration:
         """Pictures whose way back from the device is not waited for while the next is begun."""
         return 1 if self.device.type == "cuda" else 0
 
+    def _restored(self, restorer: Restorer, frames: Iterable[_Frame]) -> Iterator[_Frame]:
+        """Frames through one network."""
+        state: Tensor | None = None
+        for window in windows(frames, ahead=restorer.spec.ahead):
+            with self._clock.running():
+                rgb, state = restorer.restore([frame.rgb for frame in window], state)
+            yield replace(window[0], rgb=rgb)
+
     def _decoded(self, pictures: Iterable[Picture], colour: Colour) -> Iterator[_Frame]:
         for picture in pictures:
-            with torch.inference_mode():
+            with torch.inference_mode(), self._clock.running():
                 codes = colour.codes(picture)
                 rgb = colour.rgb(codes)
             yield _Frame(picture, codes, rgb if self.recipe.scale == 1 else None, rgb)
@@ -97,8 +112,9 @@ class Restoration:
     @torch.inference_mode()
     def _planes(self, frame: _Frame, form: PictureFormat) -> Arriving:
         colour = Colour(self.output_format(form), self.device)
-        codes = colour.converted(frame.rgb) if frame.seen is None else colour.corrected(frame.codes, frame.rgb - frame.seen)
-        return Arriving(codes, pts=frame.source.pts, total=frame.rgb.sum())
+        with self._clock.running():
+            codes = colour.converted(frame.rgb) if frame.seen is None else colour.corrected(frame.codes, frame.rgb - frame.seen)
+            return Arriving(codes, pts=frame.source.pts, total=frame.rgb.sum())
 
     def _arrived(self, waiting: deque[tuple[Picture, Arriving]]) -> tuple[Picture, Picture]:
         source, arriving = waiting.popleft()
@@ -106,14 +122,6 @@ class Restoration:
         if not arriving.finite:
             raise ModelError(f"recipe {self.recipe.name}: gave not-a-number or infinity for the picture at pts {source.pts}; check the weights")
         return source, picture
-
-
-def _restored(restorer: Restorer, frames: Iterable[_Frame]) -> Iterator[_Frame]:
-    """Frames through one network."""
-    state: Tensor | None = None
-    for window in windows(frames, ahead=restorer.spec.ahead):
-        rgb, state = restorer.restore([frame.rgb for frame in window], state)
-        yield replace(window[0], rgb=rgb)
 
 
 def windows(items: Iterable[T], *, ahead: int) -> Iterator[tuple[T, ...]]:

@@ -38,6 +38,10 @@ Measured = TypeVar("Measured", covariant=True)
 class Restoration(Protocol):
     """What makes pictures better."""
 
+    @property
+    def gpu_s(self) -> float:
+        """Seconds that a GPU was at work for it, ever."""
+
     def output_format(self, form: PictureFormat, /) -> PictureFormat:
         """Of the pictures restored."""
 
@@ -97,7 +101,7 @@ class Enhancer:
         Args:
             file: seekable; what it raises is raised here, and its time does not count.
             window: as `tasks.decode.open_clip`.
-            restoration: what it raises is raised here; gpu_s is what its own `gpu_s`, if it has one, grows by.
+            restoration: what it raises is raised here; gpu_s is what its own `gpu_s` grows by.
             meter: makes what measures the difference between pictures of two formats.
             sink: seekable, open for writing and reading ("w+b"); what is in it after an exception is of no use.
 
@@ -118,7 +122,7 @@ class Enhancer:
         meter: Callable[[PictureFormat, PictureFormat], Meter[Quality]],
         sink: BinaryIO,
     ) -> Enhanced[Quality]:
-        began_s, began_gpu_s = time.monotonic(), _gpu_s(restoration)
+        began_s, began_gpu_s = time.monotonic(), restoration.gpu_s
         sink.seek(0)
         sink.truncate()
         with self._decoders.child() as decoder:
@@ -147,14 +151,10 @@ class Enhancer:
             has_audio=written.has_audio,
             quality=measured.quality(),
             elapsed_s=time.monotonic() - began_s,
-            gpu_s=_gpu_s(restoration) - began_gpu_s,
+            gpu_s=restoration.gpu_s - began_gpu_s,
             first_pts=source.track.first_pts,
             time_base=source.track.time_base,
         )
-
-
-def _gpu_s(restoration: Restoration) -> float:
-    return float(getattr(restoration, "gpu_s", 0.0))
 
 
 class _Source:

@@ -62,7 +62,7 @@ class Recipe:
 
 DEFAULTS = {
     RestorerTask.DENOISE: Recipe(RestorerTask.DENOISE, steps=18_000, batch=4, side=64, stretch=5, rate=1e-2, fall=0.4, seed=1),
-    RestorerTask.UPSCALE_X2: Recipe(RestorerTask.UPSCALE_X2, steps=60_000, batch=16, side=96, stretch=1, rate=8e-4, fall=0.4, seed=1),
+    RestorerTask.UPSCALE_X2: Recipe(RestorerTask.UPSCALE_X2, steps=10_000, batch=16, side=96, stretch=1, rate=1e-2, fall=0.4, seed=1),
 }
 QUICK = {  # minutes on two cores
     RestorerTask.DENOISE: replace(DEFAULTS[RestorerTask.DENOISE], steps=400, side=48, stretch=4),

@@ -11,6 +11,8 @@ from models.picture import Picture, PictureFormat
 class Identity:
     """Pictures as they were."""
 
+    gpu_s = 0.0
+
     def output_format(self, form: PictureFormat) -> PictureFormat:
         return form
 

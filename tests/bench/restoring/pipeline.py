@@ -56,6 +56,10 @@ class _Kept:
     form: PictureFormat | None = None
     pictures: list[Picture] = field(default_factory=list)
 
+    @property
+    def gpu_s(self) -> float:
+        return self.restoration.gpu_s
+
     def output_format(self, form: PictureFormat) -> PictureFormat:
         self.form = form
         return self.restoration.output_format(form)
