@@ -43,6 +43,7 @@ def staged(bucket: str) -> bool:
     return any("/embeddings/" in found.uri for found in storage.list_objects(f"s3://{bucket}/*/_wip/**"))
 
 
+@pytest.mark.nightly
 def test_sigterm_stops_a_run_even_while_a_clip_hangs(tmp_path: Path, bucket: str) -> None:
     """P10, P3: without the decoder ending with its owner (tasks.decoder._end_with_the_owner) a hanging one would stay for minutes.
 

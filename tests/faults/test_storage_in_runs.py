@@ -85,7 +85,7 @@ ENDLESS: dict[str, tuple[Action, str]] = {
 
 
 CASES = [(fault, share) for fault in ENDLESS for share in (0.0, 0.2, 0.35, 0.5, 0.6, 0.75, 0.85, 0.95)]
-SHORT = {("503", 0.0), ("503", 0.6), ("reset", 0.35), ("expired", 0.85)}
+SHORT = {("503", 0.6), ("reset", 0.35)}
 
 
 @pytest.fixture(scope="module")

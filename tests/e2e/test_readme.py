@@ -14,7 +14,7 @@ from infra.settings import RunConfig
 from infra.training import RestorerConfig
 from tests.corpus import write_videos
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", (REPOSITORY / "README.md").read_text(), re.MULTILINE | re.DOTALL)
 TIMEOUT_S = 300
 read_yaml = YAML(typ="safe").load
