@@ -125,7 +125,7 @@ def plain_line(snapshot: Snapshot) -> str:
     """A whole snapshot in one line: `0:01:30 shards 3/10, decode 1,234/10,000 clips 12.3/s, 2 failed, 0:10:00 left`."""
     if isinstance(snapshot, TrainingProgress):
         return f"{_clock(snapshot.elapsed_s)} {_learning(snapshot)}"
-    stages = [f"{stage.name} {_count(stage)} {stage.per_s:,.1f}/s" + (f" ({_waiting(stage)})" if stage.waiting else "") for stage in snapshot.stages]
+    stages = [f"{stage.name} {_count(stage)} {_speed(stage)}" + (f" ({_waiting(stage)})" if stage.waiting else "") for stage in snapshot.stages]
     left = [] if snapshot.eta_s is None else [f"{_clock(snapshot.eta_s)} left"]
     return f"{_clock(snapshot.elapsed_s)} " + ", ".join([_shards(snapshot), *stages, _failed(snapshot), *left])
 
@@ -184,11 +184,7 @@ class _LiveProgress:
                 self.console.print(Text(_summary(self.snapshot)), soft_wrap=True)
 
     def _drawn(self) -> RenderableType:
-        """The last snapshot; its clock goes on, so that waiting does not look like a hang."""
-        if self.snapshot is None:
-            return Text("starting")
-        since = time.monotonic() - self.shown_at
-        return snapshot_table(dataclasses.replace(self.snapshot, elapsed_s=self.snapshot.elapsed_s + since))
+        return Text("starting") if self.snapshot is None else snapshot_table(_aged(self.snapshot, self.shown_at))
 
 
 class _PlainProgress:
@@ -196,11 +192,13 @@ class _PlainProgress:
         self.console = console
         self.every_s = every_s
         self.snapshot: Snapshot | None = None
+        self.shown_at = time.monotonic()
         self.over = threading.Event()
         self.failures = _Failures(self._write)
 
     def show(self, snapshot: Snapshot) -> None:
-        first, self.snapshot = self.snapshot is None, snapshot
+        first = self.snapshot is None
+        self.snapshot, self.shown_at = snapshot, time.monotonic()
         if first:
             self._write(plain_line(snapshot))
 
@@ -228,11 +226,18 @@ class _PlainProgress:
 
     def _last_state(self) -> None:
         if self.snapshot:
-            self._write(plain_line(self.snapshot))
+            self._write(plain_line(_aged(self.snapshot, self.shown_at)))
 
     def _write(self, line: str) -> None:
         self.console.print(Text(line), soft_wrap=True)
         self.console.file.flush()
+
+
+def _aged(snapshot: Snapshot, shown_at: float) -> Snapshot:
+    """The snapshot now: its clocks go on, so that waiting does not look like a hang."""
+    since_s = time.monotonic() - shown_at
+    eta_s = None if snapshot.eta_s is None else max(0.0, snapshot.eta_s - since_s)
+    return dataclasses.replace(snapshot, elapsed_s=snapshot.elapsed_s + since_s, eta_s=eta_s)
 
 
 def snapshot_table(snapshot: Snapshot) -> RenderableType:
@@ -241,7 +246,7 @@ def snapshot_table(snapshot: Snapshot) -> RenderableType:
         return Group(
             ProgressBar(total=snapshot.steps, completed=snapshot.step, width=40), Text(f"{_clock(snapshot.elapsed_s)} {_learning(snapshot)}")
         )
-    table = _table("stage", "", "done", "per s", "failed", "waiting for")
+    table = _table("stage", "", "done", "speed", "failed", "waiting for")
     for column in table.columns[:1] + table.columns[2:-1]:
         column.no_wrap = True
     table.columns[-1].justify = "left"
@@ -249,7 +254,7 @@ def snapshot_table(snapshot: Snapshot) -> RenderableType:
         bar: RenderableType = "" if not stage.total else ProgressBar(total=stage.total, completed=min(stage.done, stage.total), width=12)
         failed = Text(f"{stage.failed:,}", style="red" if stage.failed else "dim")
         waiting = Text(_waiting(stage), style="yellow", no_wrap=True, overflow="crop")
-        table.add_row(Text(stage.name), bar, _count(stage), f"{stage.per_s:,.1f}", failed, waiting)
+        table.add_row(Text(stage.name), bar, _count(stage), _speed(stage), failed, waiting)
     left = "" if snapshot.eta_s is None else f", about {_clock(snapshot.eta_s)} left"
     return Group(table, Text(f"{_summary(snapshot)}{left}"))
 
@@ -294,6 +299,11 @@ def _summary(snapshot: Snapshot) -> str:
 def _count(stage: StageProgress) -> str:
     total = "" if stage.total is None else f"/{stage.total:,}"
     return f"{stage.done:,}{total} {stage.unit}"
+
+
+def _speed(stage: StageProgress) -> str:
+    """`12.3/s`, or `2.0/min` where that says more."""
+    return f"{stage.per_s:,.1f}/s" if stage.per_s >= 0.1 or not stage.per_s else f"{60 * stage.per_s:,.1f}/min"
 
 
 def _waiting(stage: StageProgress) -> str:

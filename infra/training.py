@@ -36,7 +36,7 @@ class RestorerConfig(Settings):
     side: Annotated[Whole, Field(ge=32, multiple_of=16)] | None = Field(None, description="pixels of a patch's side, a multiple of 16; by the task")
     stretch: PositiveWhole | None = Field(None, description="frames that one step learns from; by the task")
     rate: PositiveReal | None = Field(None, description="step size of the optimiser; by the task")
-    fall: Annotated[Real, Field(gt=0, le=1)] = Field(0.4, description="share of the steps in which the rate falls to zero")
+    fall: Annotated[Real, Field(gt=0, le=1)] = Field(1.0, description="share of the steps, at the end, in which the rate falls to zero")
     seed: Annotated[Whole, Field(ge=0, lt=1_000_000)] = Field(1, description="everything random follows from it")
     held_out: Annotated[Real, SHARE] = Field(0.1, description="share of the files that is never learned from and judges the result")
     workers: PositiveWhole | None = Field(None, description="processes that learn together; one per GPU, else one")

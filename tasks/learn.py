@@ -2,8 +2,8 @@
 
     takes -> Director -> clean sequences -> degraded -> network -> distance to the clean -> Muon
 
-The rate stays and then falls to zero in a straight line, so that a longer training may begin with the weights an earlier one had before
-its fall. Where several processes learn, their gradients are averaged. Knows nothing of files; `tasks.train_restorer` feeds it.
+The rate falls to zero in a straight line. With a `fall` of less than 1 it stays first, and a longer training may begin with the weights that
+this one had before its fall. Where several processes learn, their gradients are averaged. Knows nothing of files; `tasks.train_restorer` feeds it.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -61,8 +61,8 @@ class Recipe:
 
 
 DEFAULTS = {
-    RestorerTask.DENOISE: Recipe(RestorerTask.DENOISE, steps=18_000, batch=4, side=64, stretch=5, rate=1e-2, fall=0.4, seed=1),
-    RestorerTask.UPSCALE_X2: Recipe(RestorerTask.UPSCALE_X2, steps=10_000, batch=16, side=96, stretch=1, rate=1e-2, fall=0.4, seed=1),
+    RestorerTask.DENOISE: Recipe(RestorerTask.DENOISE, steps=11_500, batch=4, side=64, stretch=5, rate=8e-3, fall=1.0, seed=1),
+    RestorerTask.UPSCALE_X2: Recipe(RestorerTask.UPSCALE_X2, steps=8_000, batch=16, side=96, stretch=1, rate=8e-3, fall=1.0, seed=1),
 }
 QUICK = {  # minutes on two cores
     RestorerTask.DENOISE: replace(DEFAULTS[RestorerTask.DENOISE], steps=400, side=48, stretch=4),
@@ -122,6 +122,7 @@ class Learner:
         self.optimiser = ConvolutionMuon(self.network)
         self.half = has_bfloat16(device)
         self.step = 0
+        self.distance = torch.zeros(())  # of the last step
 
     @property
     def done(self) -> bool:
@@ -164,7 +165,8 @@ class Learner:
         nn.utils.clip_grad_norm_(self.network.parameters(), MOST_NORM)
         self.optimiser.step(self.recipe.rate_at(self.step))
         self.step += 1
-        return loss.detach()
+        self.distance = loss.detach()
+        return self.distance
 
     def _moved(self, tensor: Tensor) -> Tensor:
         return tensor.to(self.device, non_blocking=True)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 MOMENTUM = 0.95  # as its author has it
+DECAY = 0.2  # of a kernel in one step of rate 1; without it kernels grow, and after 5,000 steps of 0.01 the denoiser's memory fed on itself
 ADAM_SHARE = 0.1  # of the rate, for what is no kernel
 ADAM_BETAS = (0.9, 0.99)
 
@@ -22,7 +23,7 @@ class ConvolutionMuon:
         self._kernels = [weight for weight in network.parameters() if weight.ndim == 4]
         # Matrices in the kernels' own memory: a step of one is a step of the other.
         self._matrices = [nn.Parameter(_matrix(weight.detach())) for weight in self._kernels]
-        self._muon = torch.optim.Muon(self._matrices, weight_decay=0.0, momentum=MOMENTUM)
+        self._muon = torch.optim.Muon(self._matrices, weight_decay=DECAY, momentum=MOMENTUM)
         self._adam = torch.optim.Adam((weight for weight in network.parameters() if weight.ndim != 4), betas=ADAM_BETAS)
 
     def step(self, rate: float) -> None:

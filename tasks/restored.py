@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
-from infra.settings import RunConfig
+from infra.settings import EnhanceConfig, RunConfig
 from models.recipe import recipe_of
 from tasks.clip import Window
 from tasks.enhance import Encoding, Enhanced, Enhancer, Restoration
@@ -38,13 +38,18 @@ class RecipeRestorer:
         return self.enhancer.enhance(file, window=window, restoration=self.restoration, encoding=self.encoding, meter=Meter, sink=sink)
 
 
-def restorers(config: RunConfig) -> Mapping[str, Enhances]:
-    """What restores clips, by the name of each recipe of a run.
+def restorer_of(entry: EnhanceConfig, enhancer: Enhancer) -> Enhances:
+    """What restores clips by one recipe.
 
     Raises:
         Problem, ModelError: a network cannot be run.
     """
     from models.restoration import Restoration as Networks  # torch, which only the processes that enhance need
 
+    return RecipeRestorer(enhancer, Networks(recipe_of(entry)), Encoding.of(entry))
+
+
+def restorers(config: RunConfig) -> Mapping[str, Enhances]:
+    """What restores clips, by the name of each recipe of a run; raises as `restorer_of`."""
     enhancer = Enhancer(config.limits)
-    return {entry.label: RecipeRestorer(enhancer, Networks(recipe_of(entry)), Encoding.of(entry)) for entry in config.enhance}
+    return {entry.label: restorer_of(entry, enhancer) for entry in config.enhance}

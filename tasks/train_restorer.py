@@ -32,6 +32,7 @@ from tasks.scores import Score, scores_of
 
 TOLD_EVERY_S = 1.0
 GPU_LOADERS = 4
+MOST_DISTANCE = 1.0  # of black from white
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,13 +209,15 @@ class _Keeper:
         self.kept_s = time.monotonic()
         if not self.writes:
             return
-        if not all(bool(weight.isfinite().all()) for weight in self.learner.network.parameters()):
-            raise Problem(f"training: the weights are no numbers any more at step {self.learner.step:,}; name a lower --rate and another --output")
+        learner, distance = self.learner, float(self.learner.distance)
+        if not distance < MOST_DISTANCE or not all(bool(weight.isfinite().all()) for weight in learner.network.parameters()):
+            found = f"at step {learner.step:,} its pictures were {distance:g} away from the clean ones, and white is 1 from black"
+            raise Problem(f"training: the network came apart: {found}; name a lower --rate and another --output")
         if self.machine not in self.machines:
             self.machines.append(self.machine)
         elapsed_s = self.earlier_s + time.monotonic() - self.began_s
         told = {"digest": self.job.digest, "elapsed_s": elapsed_s, "machines": self.machines, "scores": [asdict(score) for score in self.scores]}
-        checkpoint.save_checkpoint(self.uri, {**told, "learner": self.learner.state()})
+        checkpoint.save_checkpoint(self.uri, {**told, "learner": learner.state()})
 
 
 def machine_of(device: torch.device, threads: int) -> str:

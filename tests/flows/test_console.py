@@ -82,7 +82,7 @@ def test_the_live_table_fits_80_columns_with_one_row_per_stage() -> None:
     lines = STYLE.sub("", raw.getvalue().decode()).splitlines()
     assert [line.split()[0] for line in lines] == ["stage", "read", "decode", "infer", "shards"]
     assert max(map(len, lines)) <= 80
-    assert lines[2].startswith("decode  ━╺━━━━━━━━━━  123,456/999,999 clips  1,234.5      12  a free CPU on")
+    assert lines[2].startswith("decode  ━╺━━━━━━━━━━  123,456/999,999 clips  1,234.5/s      12  a free CPU on")
     assert lines[4] == "shards 3/10, 15 failed, 0:01:23 elapsed, about 0:10:00 left"
 
 
@@ -112,7 +112,7 @@ def test_the_live_table_is_drawn_at_most_four_times_a_second() -> None:
         while time.monotonic() - began < 1.2:
             shown.show(SNAPSHOT)
             time.sleep(0.005)
-    drawn = raw.getvalue().decode().count("per s")
+    drawn = raw.getvalue().decode().count("speed")
     assert 3 <= drawn <= 4 * (time.monotonic() - began) + 2  # the first and the last are extra
 
 
@@ -234,6 +234,24 @@ def test_a_note_is_one_line_that_cannot_command_a_terminal(terminal: bool) -> No
     with progress(console) as shown:
         shown.note("this store\x1b[2J\nignores conditions")
     assert "note: this store\\x1b[2J\\nignores conditions\n" in STYLE.sub("", raw.getvalue().decode())
+
+
+def test_the_clocks_of_plain_lines_go_on_while_nothing_is_new() -> None:
+    """A clip of a restoration takes minutes: the same second on every line looks like a hang."""
+    console, raw = recorded(terminal=False)
+    with progress(console, plain_every_s=0.6) as shown:
+        shown.show(replace(SNAPSHOT, elapsed_s=9.0, eta_s=2.0))
+        time.sleep(2.0)
+    lines = raw.getvalue().decode().splitlines()
+    elapsed, left = zip(*((line.split()[0], line.split()[-2]) for line in lines), strict=True)
+    assert (elapsed[0], elapsed[-1]) == ("0:00:09", "0:00:11")
+    assert (left[0], left[-1]) == ("0:00:02", "0:00:00")
+
+
+def test_what_is_slow_is_told_by_the_minute() -> None:
+    stages = tuple(StageProgress("enhance", done=1, total=2, unit="clips", failed=0, per_s=per_s) for per_s in (0.0, 0.02, 0.1))
+    line = plain_line(ProgressSnapshot(stages, 0, 1, elapsed_s=50.0))
+    assert re.findall(r"clips (\S+)", line) == ["0.0/s,", "1.2/min,", "0.1/s,"]
 
 
 def test_a_plain_line_without_an_estimate_says_none() -> None:
