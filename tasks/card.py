@@ -126,7 +126,8 @@ def _noises() -> list[str]:
         f"{_span(degrade.GRAIN_SIGMA)}",
     }
     rounded = f"A share of {degrade.ROUNDED} of the noisy sequences is rounded and clipped to 8 bits. Sigmas are in steps of 1/255, drawn evenly."
-    return [_table(("share", "noise", "how"), _shares(degrade.NOISES, says)), rounded]
+    filed = f"A share of {degrade.SUBSAMPLED} of all sequences goes through 4:2:0 (BT.601) with its noise, as in files, and is learned without it."
+    return [_table(("share", "noise", "how"), _shares(degrade.NOISES, says)), rounded, filed]
 
 
 def _reductions() -> list[str]:

@@ -14,6 +14,9 @@ from av.video.frame import VideoFrame
 from torch import Generator, Tensor
 from torch.nn.functional import conv2d, interpolate, pad
 
+from models.chroma import on_chroma_grid, on_luma_grid
+from models.colour import RED_BLUE
+
 Range = tuple[float, float]
 Kinds = tuple[tuple[str, float], ...]
 
@@ -29,10 +32,13 @@ COARSE_SIGMA: Range = (5, 40)
 CRF: Range = (20, 42)
 GRAIN_SIGMA: Range = (0, 15)  # gaussian, before compression
 GRAINED = 0.4  # share of the compressed
+SUBSAMPLED = 0.5  # share of the sequences that go through 4:2:0, as files have it, with their noise
 ROUNDED = 0.75  # share of the noisy that is rounded and clipped to 8 bits
 BLUR_SIGMA: Range = (0.5, 1.2)  # pixels of the larger picture
 SPOILED = 0.08  # share of the reduced with noise
 SPOILED_SIGMA: Range = (0, 4)
+
+RED, BLUE = RED_BLUE["bt601"]
 
 # Without cpu-independent x264's macroblock tree gives other bytes each time on CPUs with AVX-512.
 X264 = {"preset": "veryfast", "threads": "1", "x264-params": "cpu-independent=1"}
@@ -62,6 +68,18 @@ class Draw:
         return torch.randn(like.shape, generator=self.random)
 
 
+def noisy_pair(clean: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
+    """A sequence and the same with noise, both as RGB or both as they come out of 4:2:0, where what colours lose is no noise.
+
+    In a file's 4:2:0 noise has grains of two pixels in colour and is the stronger in brightness: a network that has only seen it in RGB takes
+    that for texture, and left half of it.
+    """
+    given = noisy(clean, draw)
+    if draw.real(0, 1) < SUBSAMPLED:
+        return subsampled(clean), subsampled(given, rounded=True)
+    return clean, given
+
+
 def noisy(clean: Tensor, draw: Draw) -> Tensor:
     """A sequence with noise of a random kind: gaussian, of photons, coarse-grained, of compression, of both, or none.
 
@@ -84,6 +102,23 @@ def noisy(clean: Tensor, draw: Draw) -> Tensor:
             grain = draw.noise(clean) * draw.sigma(GRAIN_SIGMA) if draw.real(0, 1) < GRAINED else 0.0
             found = compressed(clean + grain, crf=int(draw.real(*CRF)))
     return to_8_bits(found) if draw.real(0, 1) < ROUNDED else found
+
+
+def subsampled(frames: Tensor, *, rounded: bool = False) -> Tensor:
+    """What 4:2:0 leaves of RGB: BT.601 of limited range, colours at half the size.
+
+    Args:
+        frames: float [T, 3, H, W].
+        rounded: to 8-bit codes, and clipped to them.
+    """
+    red, green, blue = frames.unbind(1)
+    luma = RED * red + (1 - RED - BLUE) * green + BLUE * blue
+    chroma = on_chroma_grid(torch.stack([(blue - luma) / (2 * (1 - BLUE)), (red - luma) / (2 * (1 - RED))], 1), "420")
+    if rounded:
+        luma, chroma = ((luma * 219 + 16).round().clamp(0, 255) - 16) / 219, ((chroma * 224 + 128).round().clamp(0, 255) - 128) / 224
+    cb, cr = on_luma_grid(chroma, "420", height=frames.shape[2], width=frames.shape[3]).unbind(1)
+    red, blue = luma + 2 * (1 - RED) * cr, luma + 2 * (1 - BLUE) * cb
+    return torch.stack([red, (luma - RED * red - BLUE * blue) / (1 - RED - BLUE), blue], 1)
 
 
 def to_8_bits(frames: Tensor) -> Tensor:

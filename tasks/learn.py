@@ -18,7 +18,7 @@ from infra.training import RestorerConfig, RestorerTask
 from models.denoiser import AHEAD, Denoiser
 from models.network import has_bfloat16
 from models.upscaler import Upscaler
-from tasks.degrade import Draw, halved, noisy
+from tasks.degrade import Draw, halved, noisy_pair
 from tasks.footage import Take
 from tasks.motion import Director
 from tasks.muon import ConvolutionMuon
@@ -61,7 +61,7 @@ class Recipe:
 
 
 DEFAULTS = {
-    RestorerTask.DENOISE: Recipe(RestorerTask.DENOISE, steps=11_500, batch=4, side=64, stretch=5, rate=8e-3, fall=1.0, seed=1),
+    RestorerTask.DENOISE: Recipe(RestorerTask.DENOISE, steps=7_500, batch=4, side=64, stretch=5, rate=6e-3, fall=1.0, seed=1),
     RestorerTask.UPSCALE_X2: Recipe(RestorerTask.UPSCALE_X2, steps=8_000, batch=16, side=96, stretch=1, rate=8e-3, fall=1.0, seed=1),
 }
 QUICK = {  # minutes on two cores
@@ -98,9 +98,10 @@ def batch_of(recipe: Recipe, takes: list[Take], *, step: int, rank: int) -> Batc
     """The batch that begins with a step; nothing but the arguments decides about it."""
     random = seeded(recipe, step, rank)
     director, draw = Director(takes, side=recipe.side, frames=recipe.frames, random=random), Draw(random)
-    clean = torch.stack([director.sequence() for _ in range(recipe.batch)])
-    spoil = noisy if recipe.task is RestorerTask.DENOISE else halved
-    return Batch(clean, torch.stack([spoil(sequence, draw) for sequence in clean]))
+    clean = [director.sequence() for _ in range(recipe.batch)]
+    if recipe.task is RestorerTask.DENOISE:
+        return Batch(*map(torch.stack, zip(*(noisy_pair(sequence, draw) for sequence in clean), strict=True)))
+    return Batch(torch.stack(clean), torch.stack([halved(sequence, draw) for sequence in clean]))
 
 
 def network_of(task: RestorerTask) -> nn.Module:

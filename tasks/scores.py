@@ -18,7 +18,7 @@ from infra.problem import Problem
 from infra.storage import ObjectInfo
 from infra.training import RestorerTask
 from models.denoiser import AHEAD, Denoiser
-from tasks.degrade import Draw, compressed, to_8_bits
+from tasks.degrade import Draw, compressed, subsampled, to_8_bits
 from tasks.footage import Take
 from tasks.motion import Director
 from tasks.pool import Pool
@@ -28,6 +28,7 @@ FRAMES = {RestorerTask.DENOISE: 16, RestorerTask.UPSCALE_X2: 1}
 SIDE = {RestorerTask.DENOISE: 128, RestorerTask.UPSCALE_X2: 160}
 SHAVED = 4  # pixels at each border that the upscaler is not judged by, as is usual
 SIGMAS = (15, 25, 50)
+FILED_SIGMA = 25  # of noise in RGB, before it goes through 4:2:0 as files have it
 CRF = 38
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 BOUND_BYTES = 1 << 30
@@ -79,9 +80,9 @@ def _sequences(task: RestorerTask, held_out: Sequence[ObjectInfo], seed: int, to
 
 
 def _denoising(network: nn.Module, sequences: list[Tensor], seed: int) -> list[Score]:
-    def score(condition: str, spoil: Callable[[Tensor, Draw], Tensor], *, must_win: bool) -> Score:
-        draws = (Draw(Generator().manual_seed(seed * 1_000_003 + index)) for index in range(len(sequences)))
-        pairs = [(clean, spoil(clean, draw)) for clean, draw in zip(sequences, draws, strict=True)]
+    def score(condition: str, spoil: Callable[[Tensor, Draw], Tensor], *, must_win: bool, of: list[Tensor] = sequences) -> Score:
+        draws = (Draw(Generator().manual_seed(seed * 1_000_003 + index)) for index in range(len(of)))
+        pairs = [(clean, spoil(clean, draw)) for clean, draw in zip(of, draws, strict=True)]
         before = fmean(psnr(spoiled, clean) for clean, spoiled in pairs)
         after = fmean(psnr(denoised(network, spoiled).clamp(0, 1), clean) for clean, spoiled in pairs)
         return Score(condition, before, after, must_win)
@@ -89,8 +90,12 @@ def _denoising(network: nn.Module, sequences: list[Tensor], seed: int) -> list[S
     def gaussian(sigma: int) -> Callable[[Tensor, Draw], Tensor]:
         return lambda clean, draw: to_8_bits(clean + draw.noise(clean) * (sigma / 255))
 
+    def filed(clean: Tensor, draw: Draw) -> Tensor:
+        return subsampled(gaussian(FILED_SIGMA)(clean, draw), rounded=True)
+
     return [
         *(score(f"sigma {sigma}", gaussian(sigma), must_win=True) for sigma in SIGMAS),
+        score(f"sigma {FILED_SIGMA} in 4:2:0", filed, must_win=True, of=[subsampled(clean) for clean in sequences]),
         score(f"crf {CRF}", lambda clean, _: compressed(clean, crf=CRF), must_win=False),
         score("clean", lambda clean, _: clean, must_win=False),
     ]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Generator, Tensor
 
 from tasks import degrade
-from tasks.degrade import NOISES, REDUCTIONS, Draw, compressed, halved, noisy, to_8_bits
+from tasks.degrade import NOISES, REDUCTIONS, Draw, compressed, halved, noisy, noisy_pair, subsampled, to_8_bits
 from tests.footage import photograph
 from tests.tasks.test_motion import directed, still
 
@@ -51,6 +51,33 @@ def test_every_kind_of_noise_changes_the_picture_as_it_should(kind: str, clean: 
     errors = [float((noisy(grey, drawn(seed)) - grey).std()) * 255 for seed in range(24)]
     largest = {"none": 0, "gaussian": 60, "photons": 32, "coarse": 41, "compression": 10}[kind]
     assert 0.6 * largest <= max(errors) <= largest
+
+
+def test_brightness_survives_4_2_0_and_colour_where_it_is_smooth(clean: Tensor) -> None:
+    luma = torch.tensor([0.299, 0.587, 0.114])[:, None, None]
+    assert torch.allclose((subsampled(clean) * luma).sum(1), (clean * luma).sum(1), atol=1e-6)
+    smooth = torch.stack(torch.meshgrid(torch.linspace(0, 1, 64), torch.linspace(1, 0, 64), indexing="ij"))[[0, 1, 0]].expand(2, -1, -1, -1)
+    inner = (..., slice(4, -4), slice(4, -4))
+    assert torch.allclose(subsampled(smooth)[inner], smooth[inner], atol=1e-4)
+    assert (subsampled(smooth, rounded=True) - subsampled(smooth)).abs().max() < 2.5 / 255
+
+
+def test_noise_in_4_2_0_is_stronger_in_brightness_than_in_colour() -> None:
+    grey = torch.full((4, 3, 64, 64), 0.5)
+    found = subsampled(grey + drawn(1).noise(grey) * 0.1, rounded=True) - grey
+    luma = 0.299 * found[:, 0] + 0.587 * found[:, 1] + 0.114 * found[:, 2]
+    assert float(luma.std()) == pytest.approx(0.1 * (0.299**2 + 0.587**2 + 0.114**2) ** 0.5, rel=0.05)
+    colour, before = found[:, 2] - luma, 0.1 * (0.299**2 + 0.587**2 + (1 - 0.114) ** 2) ** 0.5
+    assert float(colour.std()) < 0.6 * before
+
+
+def test_a_sequence_and_its_noisy_one_are_both_of_4_2_0_or_neither(clean: Tensor) -> None:
+    pairs = [noisy_pair(clean, drawn(seed)) for seed in range(40)]
+    filed = [not torch.equal(kept, clean) for kept, _ in pairs]
+    assert 10 < sum(filed) < 30
+    for (kept, spoiled), of_420 in zip(pairs, filed, strict=True):
+        assert torch.equal(kept, subsampled(clean) if of_420 else clean)
+        assert spoiled.shape == clean.shape
 
 
 def test_coarse_noise_has_unit_variance_and_grains_larger_than_a_pixel() -> None:

@@ -45,13 +45,14 @@ def test_a_denoiser_that_does_nothing_gains_nothing(tmp_path: Path) -> None:
     nn.init.zeros_(network.leave.weight)
     nn.init.zeros_(network.leave.bias)  # type: ignore[arg-type]
     found = judged(RestorerTask.DENOISE, network, tmp_path)
-    assert [score.condition for score in found] == ["sigma 15", "sigma 25", "sigma 50", "crf 38", "clean"]
+    assert [score.condition for score in found] == ["sigma 15", "sigma 25", "sigma 50", "sigma 25 in 4:2:0", "crf 38", "clean"]
     for score, expected in zip(found[:3], (24.6, 20.2, 14.6), strict=True):
         assert score.before_db == pytest.approx(expected, abs=0.8)  # 20 log10(255 / sigma), a little more by clipping
         assert score.after_db == pytest.approx(score.before_db)
         assert score.lost
-    assert found[4].before_db == found[4].after_db == float("inf")
-    assert not found[3].lost
+    *_, squeezed, clean = found
+    assert clean.before_db == clean.after_db == float("inf")
+    assert not squeezed.lost
     assert judged(RestorerTask.DENOISE, network, tmp_path) == found
     assert judged(RestorerTask.DENOISE, network, tmp_path, seed=2) != found
 
