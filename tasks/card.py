@@ -108,7 +108,7 @@ def _learning(training: Training) -> list[tuple[str, str]]:
         ("steps", f"{recipe.steps:,}"),
         ("batch", f"{recipe.batch} sequences of {recipe.frames} frames, {recipe.side} pixels square, in each of {recipe.workers} worker(s)"),
         ("frames per step", str(recipe.stretch)),
-        ("rate", f"Muon, {recipe.rate:g} (biases: Adam, a tenth of it), falling to zero in the last {recipe.fall:g} of the steps"),
+        ("rate", f"Muon, {recipe.rate:g} (biases: Adam, a tenth of it), {_falling(recipe.fall)}"),
         ("distance", "Charbonnier"),
         ("seed", str(recipe.seed)),
         ("machine", "; then ".join(training.machines)),
@@ -143,6 +143,10 @@ def _reductions() -> list[str]:
 
 def _shares(kinds: degrade.Kinds, says: Mapping[str, str]) -> list[tuple[str, str, str]]:
     return [(f"{end - begin:.2f}", name, says[name]) for (_, begin), (name, end) in pairwise((("", 0.0), *kinds))]
+
+
+def _falling(fall: float) -> str:
+    return "falling to zero from the first step on" if fall == 1 else f"falling to zero in the last {fall:g} of the steps"
 
 
 def _span(range_: degrade.Range) -> str:

@@ -22,7 +22,7 @@ Kinds = tuple[tuple[str, float], ...]
 
 # Kinds of noise and of reduction: each takes the draws, uniform in 0..1, from the kind before it up to its own number.
 NOISES = (("none", 0.06), ("gaussian", 0.64), ("photons", 0.76), ("coarse", 0.82), ("compression", 1.0))
-REDUCTIONS = (("bicubic", 0.5), ("area", 0.65), ("bilinear", 0.8), ("gaussian blur", 1.0))
+REDUCTIONS = (("bicubic", 0.8), ("area", 0.87), ("bilinear", 0.94), ("gaussian blur", 1.0))
 
 # Sigmas are in 8-bit steps.
 GAUSSIAN_SIGMA: Range = (0, 60)

@@ -23,7 +23,7 @@ from tasks.footage import Take
 from tasks.motion import Director
 from tasks.muon import ConvolutionMuon
 
-VERSION = 2  # of everything that is learned from and how; a higher one makes other weights of the same recipe
+VERSION = 3  # of everything that is learned from and how; a higher one makes other weights of the same recipe
 
 EPSILON = 1e-3  # of the Charbonnier distance
 MOST_NORM = 1.0  # of the gradients

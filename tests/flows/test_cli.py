@@ -179,7 +179,7 @@ def test_models_tells_licence_size_and_training(capsys: Screen) -> None:
     lite, *others = json.loads(capsys.readouterr().out)
     assert (lite["name"], lite["licence"], lite["size_bytes"] // 10**5) == ("efficientnet-lite0", "Apache-2.0", 188)
     assert "ImageNet" in lite["trained_on"]
-    assert {"denoise-v1": ["denoise"], "upscale-x2-v1": ["upscale-x2"]}.items() <= {view["name"]: view["task"] for view in others}.items()
+    assert {"denoise-v1": ["denoise"], "upscale-x2-v2": ["upscale-x2"]}.items() <= {view["name"]: view["task"] for view in others}.items()
     assert cli.execute(["models"]) == cli.DONE
     told = capsys.readouterr().out
     for word in ("efficientnet-lite0", "Apache-2.0", "18.8 MB", "mobilenet-v2", "denoise-v1"):

@@ -20,12 +20,14 @@ def by_name(checks: list[Check]) -> dict[str, Check]:
 def test_a_healthy_machine_passes_and_nothing_stays(ray_here: None, tmp_path: Path, capsys: Screen) -> None:
     write_shards(tmp_path, shards=1, clips=1)
     arguments = ["--source.kind", "kinetics", "--source.uri", str(tmp_path / "part_0.tar.gz"), "--output", str(tmp_path / "out")]
+    arguments += ["--enhance", "denoise"]
     assert cli.execute(["doctor", *arguments, "--json"]) == cli.DONE
     found = {check["name"]: check for check in json.loads(capsys.readouterr().out)}
-    assert list(found) == ["machine", "decode", "model efficientnet-lite0", "ray", "source", "output"]
+    assert list(found) == ["machine", "decode", "model efficientnet-lite0", "recipe denoise", "ray", "source", "output"]
     assert all(check["ok"] for check in found.values())
     assert "2 of 20 frames" in found["decode"]["found"]
     assert "1280 numbers and 1000 classes" in found["model efficientnet-lite0"]["found"]
+    assert "20 frames restored to 64x64, written by libx264" in found["recipe denoise"]["found"]
     assert "1 shards" in found["source"]["found"]
     assert not files(tmp_path / "out")
 
@@ -34,10 +36,12 @@ def test_each_broken_thing_is_its_own_failed_line(ray_here: None, tmp_path: Path
     broken = tmp_path / "broken.pth"
     broken.write_bytes(b"no weights")
     model = {"name": "mine", "factory": "torch.nn:Identity", "weights": f"file:{broken}", "sha256": "0" * 64}
+    own = {"recipe": "upscale-x2", "weights": f"file:{broken}", "sha256": "0" * 64}
     source = {"kind": "kinetics", "uri": str(tmp_path / "gone.tar")}
-    found = by_name(examine(config_for(source, "/sys/vidmill", embed=["mine", "no-such-model"], models=[model])))
-    assert {name for name, check in found.items() if not check.ok} == {"model mine", "model no-such-model", "source", "output"}
+    found = by_name(examine(config_for(source, "/sys/vidmill", embed=["mine", "no-such-model"], models=[model], enhance=[own])))
+    assert {name for name, check in found.items() if not check.ok} == {"model mine", "model no-such-model", "recipe upscale-x2", "source", "output"}
     assert "broken.pth" in found["model mine"].found
+    assert "broken.pth" in found["recipe upscale-x2"].found
     assert "no such model" in found["model no-such-model"].found
     assert "gone.tar: not found; check the spelling" in found["source"].found
     assert "permission denied; check owner and mode" in found["output"].found

@@ -116,5 +116,5 @@ def test_random_weights_are_never_taken_for_the_shipped_ones(tmp_path, spec):
         build(replace(spec, weights=other.weights))
     with pytest.raises(Problem, match="does not fit models"):
         build(replace(spec, weights=other.weights, sha256=hashlib.sha256((tmp_path / "Doubling.safetensors").read_bytes()).hexdigest()))
-    with pytest.raises(Problem, match="none are released yet"):
+    with pytest.raises(Problem, match="install vidmill again"):
         build(replace(spec, weights=spec.weights + ".gone"))
