@@ -9,9 +9,8 @@ READY := $(VENV)/ready-$(shell cat pyproject.toml requirements.lock | cksum | cu
 demo: $(READY)
 	$(BIN)/vidmill demo
 
-# Whole runs come first (e2e, faults, flows), so that no worker is left alone with one at the end.
 test: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # What takes too long for every change: 20 random kill schedules, thousands of mutated clips, endless outages.
 nightly: $(READY)

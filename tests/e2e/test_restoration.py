@@ -58,6 +58,7 @@ def told(folder: Path) -> Any:
         *("run", "--source.kind", "files", "--source.uri", "videos", "--output", "out", "--decode.clip-s", 60, "--limits.max-failed", 1),
         *(*recipes, "--json"),
         cwd=folder,
+        timeout_s=600,
     )
     assert code == 0, err
     return json.loads(out)

@@ -152,9 +152,10 @@ def test_what_the_network_raises_is_raised_and_leaves_no_process_at_work(enhance
     def fail() -> None:
         raise RuntimeError("CUDA error, as torch says it")
 
+    before = threading.active_count()
     with pytest.raises(RuntimeError, match="as torch says it"):
         run(enhancer, make(FILM), Doing(20, fail))
-    assert threading.active_count() < 10
+    assert threading.active_count() <= before
     assert run(enhancer, make(FILM))[0].frames == 60
 
 

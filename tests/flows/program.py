@@ -61,10 +61,10 @@ def program(*arguments: object, cwd: Path, **environment: str) -> Iterator[Progr
             pass
 
 
-def vidmill(*arguments: object, cwd: Path, **environment: str) -> tuple[int, str, str]:
+def vidmill(*arguments: object, cwd: Path, timeout_s: float = 240, **environment: str) -> tuple[int, str, str]:
     """Run one command to its end."""
     with program(*arguments, cwd=cwd, **environment) as started:
-        return started.end()
+        return started.end(timeout_s)
 
 
 def until(met: Callable[[], bool], *, timeout_s: float) -> bool:
