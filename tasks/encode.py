@@ -124,13 +124,17 @@ class Mp4Writer:
             self._container.mux_one(packet)
 
     def _duration(self, packet: VideoPacket, end: int | None, *, is_last: bool) -> int | None:
-        """From its picture to the next; the last in decode order gets what makes the track as long as its pictures are shown."""
+        """From its picture to the next shown; the last in decode order lasts to the end, whichever picture it is.
+
+        Readers take the track to be as long as its samples together, and those last from one dts to the next: so the last dts may go up.
+        """
         assert packet.pts is not None
         assert packet.dts is not None
         if self._first_dts is None:
             self._first_dts = packet.dts
         if is_last and end is not None:
-            return max(end - self._lead - (packet.dts - self._first_dts), 1)
+            packet.dts = max(packet.dts, packet.pts + self._first_dts - self._lead)
+            return end - packet.pts
         del self._times[: bisect_left(self._times, packet.dts)]  # no packet to come is shown before
         place = bisect_right(self._times, packet.pts)
         following = self._times[place] if place < len(self._times) else end
