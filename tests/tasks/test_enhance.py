@@ -87,6 +87,7 @@ def test_every_property_of_a_film_is_kept(enhancer: Enhancer, name: str) -> None
     assert [rate for _, rate, _ in result.sounds] == [rate for _, rate, _ in source.sounds]
     assert (found.frames, found.codec, found.encoder, found.has_audio) == (len(source.times), "h264", "libx264", bool(source.sounds))
 
+
 UNEVEN_MS = {  # between pictures; x264 gives the last of them in other orders and with other decode times each
     "8 of 30 per second": (33, 34, 33, 33, 34, 33, 33),
     "11 of 30 per second": (33, 34, 33, 33, 34, 33, 33, 34, 33, 33),
@@ -109,7 +110,6 @@ def test_the_file_is_as_long_as_its_pictures_are_shown(enhancer: Enhancer, gaps_
     assert read(data).times == source.times
     lengths = {source.duration_s, read(data).duration_s, Fraction(found.duration_s).limit_denominator(1_000_000)}
     assert {Fraction(int.from_bytes(edits[8:12], "big"), int.from_bytes(header[12:16], "big")), *lengths} == {source.duration_s}
-
 
 
 @pytest.mark.parametrize("name", ["plain", "as a phone turns it", "portrait", "wide pixels", "HDR"])
