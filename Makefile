@@ -10,7 +10,7 @@ demo: $(READY)
 	$(BIN)/vidmill demo
 
 test: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # What takes too long for every change: 20 random kill schedules, thousands of mutated clips, endless outages.
 nightly: $(READY)

@@ -8,6 +8,7 @@ import sys
 import time
 import urllib.request
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -23,6 +24,7 @@ from tasks.cores import use_cores
 START_S = 60
 MOTO = {"S3_UPLOAD_PART_MIN_SIZE": str(1 << 16), "MOTO_S3_DEFAULT_KEY_BUFFER_SIZE": str(5 << 20)}  # small parts make quick tests
 PATIENCE_S = 60  # what hangs, hangs for ever
+LONG = {"test_readme.py": 1000, "test_poison.py": 75, "test_run.py": 45, "test_models.py": 35, "test_restoration.py": 20}
 
 
 hypothesis.settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
@@ -32,6 +34,12 @@ hypothesis.settings.load_profile("untimed")
 def pytest_configure() -> None:
     """A shell starts what it puts in the background with SIGINT ignored, and our children would inherit that."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with many tests first, as xdist has it, which fill both cores to the end; but those of a few long tests would be left over for one."""
+    tests = Counter(item.path for item in items)
+    items.sort(key=lambda item: -(tests[item.path] + LONG.get(item.path.name, 0)))
 
 
 @pytest.fixture
