@@ -47,15 +47,19 @@ class SourceKind(StrEnum):
     WEBDATASET = "webdataset"
     FILES = "files"
     MANIFEST = "manifest"
+    YOUTUBE8M = "youtube8m"
 
 
 class SourceConfig(Settings):
     """Where the corpus is."""
 
-    kind: SourceKind = Field(description="kinetics | webdataset (tar archives), files (loose videos), manifest (a CSV or Parquet list of videos)")
+    kind: SourceKind = Field(
+        description="kinetics | webdataset (tar archives), files (loose videos), manifest (a CSV or Parquet list of videos), youtube8m (TFRecords)"
+    )
     uri: Address = Field(description="path or s3:// address; archives and files take a glob, a folder or one file", min_length=1)
     annotations: Address | None = Field(None, description="kinetics: CSV with label,youtube_id,time_start,time_end,split")
     replacements: Address | None = Field(None, description="kinetics: archive whose members replace those of the same name")
+    vocabulary: Address | None = Field(None, description="youtube8m: vocabulary.csv, which names the labels")
     recursive: bool = Field(True, description="files: look into sub-folders")
     shard_files: PositiveWhole = Field(64, description="files, manifest: how many videos form one shard")
     allow: Annotated[list[str], AfterValidator(lambda roots: [no_credentials(root) for root in roots])] = Field(
@@ -157,8 +161,16 @@ class RunConfig(Settings):
 
     @model_validator(mode="after")
     def _asks_for_something(self) -> Self:
-        if not self.embed and not self.tag and not self.enhance:
+        if not self.embed and not self.tag and not self.enhance and self.source.kind is not SourceKind.YOUTUBE8M:
             raise ValueError("embed, tag and enhance are all empty; name a model in one of the first two (`vidmill models` lists them), or a recipe")
+        return self
+
+    @model_validator(mode="after")
+    def _asks_no_video_of_records(self) -> Self:
+        """A record holds features, not pictures."""
+        asked = [name for name in ("embed", "enhance") if name in self.model_fields_set and getattr(self, name)]
+        if self.source.kind is SourceKind.YOUTUBE8M and asked:
+            raise ValueError(f"{asked[0]}: youtube8m records hold features and no video; leave {asked[0]} out")
         return self
 
     @model_validator(mode="after")

@@ -26,6 +26,8 @@ Table = Literal["clips", "embeddings", "tags", "enhanced"]
 STAGE_VERSION: dict[Table, int] = {"clips": 1, "embeddings": 1, "tags": 1, "enhanced": 1}
 MAKER: dict[Table, str] = {"embeddings": "model", "tags": "model", "enhanced": "recipe"}  # what the first partition of a table is called
 
+RECORD_MODELS = {"yt8m-inception3": "rgb", "yt8m-vggish": "audio"}  # whose embeddings YouTube-8M's records bring, and what they call them
+
 _NUMBER = re.compile(r"\d+(e\d+)?[df]?")  # what java.lang.Double.parseDouble accepts of hex digits
 
 
@@ -76,6 +78,8 @@ def model_specs(config: RunConfig) -> tuple[ModelSpec, ...]:
 def features_of(config: RunConfig) -> tuple[Feature, ...]:
     """The tables this configuration asks for: `clips` first, then one per model and task."""
     clips = Feature("clips", None, version_of(parts=["clips", STAGE_VERSION["clips"], _cut(config)]))
+    if config.source.kind is SourceKind.YOUTUBE8M:
+        return (clips, *(Feature("embeddings", name, version_of(parts=["embeddings", STAGE_VERSION["embeddings"], name])) for name in RECORD_MODELS))
     embeddings = tuple(_model_feature("embeddings", name, config) for name in dict.fromkeys(config.embed))
     tags = tuple(_model_feature("tags", name, config) for name in dict.fromkeys(config.tag))
     return (clips, *embeddings, *tags, *(_enhanced(recipe, config) for recipe in recipes_of(config)))

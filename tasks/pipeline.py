@@ -12,7 +12,7 @@ import ray.data
 
 from infra.cluster import Resources
 from infra.problem import Problem
-from infra.settings import RunConfig
+from infra.settings import RunConfig, SourceKind
 from infra.storage import StorageError
 from models.spec import ModelSpec
 from tasks.encoded import Failure, Outcome
@@ -22,7 +22,7 @@ from tasks.publish import HoleError, PublishContext, PublishedShard, publish_sha
 from tasks.shardwork import ShardWork
 from tasks.stage import Stage, apply, pack, unpack
 from tasks.tally import Tally, allowed_failures
-from tasks.workers import ClipWorker, DecodeWorker, InferWorker, read_parcels
+from tasks.workers import ClipWorker, DecodeWorker, InferWorker, RecordWorker, read_parcels
 
 # Two cores must hold two clip workers and a reader, or nothing moves (ray-project/ray#44687).
 WORKER_CPUS = 0.9
@@ -34,6 +34,8 @@ PUBLISH_THREADS = 4
 def stages(config: RunConfig, models: tuple[ModelSpec, ...], ids: tuple[str, str], found: Resources) -> tuple[Stage, ...]:
     """The stages a clip passes, in order; placement follows the cluster. `ids` are those of the run and of this try at it."""
     read = Stage("read", read_parcels, (config,), cpus=READER_CPUS)
+    if config.source.kind is SourceKind.YOUTUBE8M:
+        return (read, Stage("parse", RecordWorker, (config, *ids), found.cpus, cpus=WORKER_CPUS))
     if not found.gpus or not models:
         return (read, Stage("clip", ClipWorker, (config, models, *ids), found.cpus, cpus=WORKER_CPUS))
     decoders = max(1, found.cpus - found.gpus)
@@ -92,7 +94,7 @@ def process(run: Run, found: Resources) -> Tally:
     """
     try_id = _new_try()
     wanted = {feature.model for work in run.work for feature in work.features}
-    models = tuple(spec for spec in model_specs(run.config) if spec.name in wanted)
+    models = tuple(spec for spec in model_specs(run.config) if spec.name in wanted)  # none for records, which bring their features
     return _carried_out(run, try_id, stages(run.config, models, (run.context.run_id, try_id), found))
 
 

@@ -26,7 +26,7 @@ from tasks.feature import Feature
 from tasks.labels import Labels, add_manifest_columns
 from tasks.media import delete_unnamed, listing_digest, media_folder, media_name, publish_media
 from tasks.published import FAILURES_FOLDER, Coverage, Footer, path_of, read_footer, read_rows
-from tasks.schema import CLIPS, ENHANCED, FAILURES
+from tasks.schema import CLIPS, ENHANCED, FAILURES, RECORD_CLIPS
 from tasks.shardwork import (
     SOURCE_STAGES,
     RowFile,
@@ -262,7 +262,7 @@ class _Publication:
             return rows.set_column(rows.schema.get_field_index("uri"), ENHANCED.field("uri"), uris).select(ENHANCED.names)
         if feature.table != "clips":
             return rows
-        rows = self.context.labels.join(rows.select(CLIPS.names))
+        rows = self.context.labels.join(rows.select([name for name in RECORD_CLIPS.names if name in rows.column_names]))
         return add_manifest_columns(rows, self.work.shard.files, self.context.labels.columns)
 
     def _footer(self, feature: Feature | None, *, rows: int, failed: int) -> Footer:

@@ -2,6 +2,7 @@
 
     kinetics      <video>_<start>_<end>.mp4 in a tar            -> the clip of that name
     webdataset    <key>.mp4 [+ <key>.cls] in a tar              -> the clip <key>
+    youtube8m     one record of a TFRecord file                 -> the clip of its id, still packed
     loose videos  windows of `clip_s` seconds                   -> <path>#<start in ms>; bytes stay where they are
 
 Knows containers of clips, not codecs; a video's length is asked of a decoder process.
@@ -13,15 +14,19 @@ from dataclasses import replace
 from itertools import groupby
 from pathlib import PurePosixPath
 
+import xxhash
+
 from infra import storage
 from infra.settings import RunConfig, SourceKind
 from infra.storage import Cause, ObjectInfo, StorageError
+from tasks import youtube8m
 from tasks.clip import ClipError, ClipInfo, FailureKind, Window
 from tasks.encoded import EncodedClip, failed_clip
 from tasks.isolate import Decoder
 from tasks.shardwork import SOURCE_STAGES, ShardWork, attempt_of, held_etags, key_of, published_clips, published_failures
 from tasks.source import LOOSE, SourceFile, is_video
 from tasks.tar import BadMember, Member, members
+from tasks.tfrecord import BadRecord, Record, records
 
 MAX_LABEL_BYTES = 1 << 12  # of a .cls, which holds a number or a name
 MAX_TIME_DIGITS = 9  # Kinetics writes six; more are no seconds of any video
@@ -55,6 +60,10 @@ class ShardReader:
             return
         file = self.work.shard.files[0]
         with storage.open_stream(ObjectInfo(file.uri, file.size_bytes, file.etag)) as stream:
+            if self.config.source.kind is SourceKind.YOUTUBE8M:
+                found = records(stream, max_bytes=self.config.limits.max_bytes)
+                yield from (self._once(_record_clip(file, record)) for record in found)
+                return
             read = self._webdataset if self.config.source.kind is SourceKind.WEBDATASET else self._kinetics
             for clip in read(file, members(stream, max_bytes=self.config.limits.max_bytes, wanted=self._is_wanted)):
                 yield self._once(clip)
@@ -172,6 +181,19 @@ def _clip_name(name: str) -> str | None:
     video_id, *times = path.stem.rsplit("_", 2)
     fits = len(times) == 2 and video_id and all(time.isascii() and time.isdigit() and len(time) <= MAX_TIME_DIGITS for time in times)
     return path.stem if fits and not path.name.startswith("._") else None
+
+
+def _record_clip(file: SourceFile, record: Record | BadRecord) -> EncodedClip:
+    """A record of YouTube-8M as a clip that is not parsed yet, but for its id."""
+    uri = _member_uri(file, str(record.offset))
+    if isinstance(record, BadRecord):
+        return failed_clip(ClipError(record.kind, record.message), uri=uri, etag=file.etag, size_bytes=0)
+    digest = xxhash.xxh3_64_hexdigest(record.data)
+    try:
+        name = youtube8m.id_of(record.data)
+    except ClipError as error:
+        return failed_clip(error, uri=uri, etag=digest, size_bytes=len(record.data))
+    return EncodedClip(name, name, uri, digest, len(record.data), 0.0, None, data=record.data)
 
 
 def _bad(file: SourceFile, item: BadMember, clip_id: str | None = None) -> EncodedClip:

@@ -84,6 +84,21 @@ ENHANCED = pa.schema(
 )
 
 
+SEGMENTS = pa.list_(
+    pa.struct([_field("start_s", pa.int64(), "s"), _field("end_s", pa.int64(), "s"), _field("label_id", pa.int64()), _field("score", pa.float32())])
+)
+RECORD_CLIPS = pa.schema([*CLIPS, _field("label_ids", pa.list_(pa.int64())), _field("segments", SEGMENTS)])  # of YouTube-8M
+
+
+def record_embeddings_schema(size: int, *, dequantisation: str) -> pa.Schema:
+    """Columns of an embeddings table that comes out of records: the mean as numbers, the frames as the codes they are stored in.
+
+    Args:
+        dequantisation: the formula from code to value, for whoever reads the codes.
+    """
+    return pa.schema([*embeddings_schema(size, per_frame=False), _field("frame_codes", pa.list_(pa.binary(size)), f"uint8; {dequantisation}")])
+
+
 def embeddings_schema(size: int, *, per_frame: bool) -> pa.Schema:
     """Columns of an embeddings table whose vectors have `size` numbers."""
     fields = [*_OF_A_CLIP, pa.field("embedding", pa.list_(pa.float32(), size)), _field("frame_time_s", pa.list_(pa.float32()), "s")]

@@ -1,6 +1,7 @@
 """What a corpus consists of: `source` settings in, shards out. Lists and stats; opens no media.
 
     kinetics, webdataset    one archive          -> one shard, named after it
+    youtube8m               one TFRecord file    -> one shard, named after it
     files, manifest         N loose videos       -> one numbered shard; a video never changes its shard
 
 Knows storage listings and settings, nothing of what is inside a video or already published.
@@ -21,6 +22,7 @@ from tasks.manifest import Refusal
 from tasks.roots import Roots, roots_of
 
 ARCHIVE_SUFFIXES = (".tar.gz", ".tgz", ".tar")
+RECORD_SUFFIXES = (".tfrecord.gz", ".tfrecord")
 VIDEO_SUFFIXES = frozenset(
     (".mp4", ".m4v", ".mov", ".3gp", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".m2v", ".ts", ".m2ts", ".mts", ".ogv", ".ogg", ".flv", ".wmv", ".asf")
 )
@@ -100,7 +102,7 @@ def identity_of(source: SourceConfig) -> str:
 
 def shard_name(name: str) -> str:
     """Name of an archive's shard: its path without suffix; readers skip names that begin with `_` or `.`."""
-    for suffix in ARCHIVE_SUFFIXES:
+    for suffix in (*ARCHIVE_SUFFIXES, *RECORD_SUFFIXES):
         name = name.removesuffix(suffix)
     flat = name.replace("/", "--")
     return f"shard{flat}" if not flat or flat.startswith(("_", ".")) else flat
@@ -119,8 +121,9 @@ def digest_of(parts: Iterable[str]) -> str:
 def _archive_shards(source: SourceConfig, replacements: SourceFile | None) -> tuple[Shard, ...]:
     files = [file for file in _found(source) if replacements is None or file.uri != replacements.uri]
     if [file.uri for file in files] != [storage.normal(source.uri)]:
-        archives = [file for file in files if file.name.endswith(ARCHIVE_SUFFIXES)]
-        files = archives if archives else _nothing_fits(source, files, "archive (.tar, .tar.gz, .tgz)")
+        suffixes = RECORD_SUFFIXES if source.kind is SourceKind.YOUTUBE8M else ARCHIVE_SUFFIXES
+        fitting = [file for file in files if file.name.endswith(suffixes)]
+        files = fitting if fitting else _nothing_fits(source, files, f"shard ({', '.join(reversed(suffixes))})")
     if misnamed := [file for file in files if not _is_text(file.name)]:
         raise Problem(f"source.uri {source.uri}: the name of {misnamed[0].name!a} is not UTF-8; rename it")
     named = Counter(shard_name(file.name) for file in files)

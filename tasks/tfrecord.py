@@ -105,4 +105,6 @@ def _next(whole: Pieces, max_bytes: int) -> Record | BadRecord | None:
 
 
 def _end(offset: int, what: str) -> BadRecord:
-    return BadRecord(offset, FailureKind.TRUNCATED, f"{what} at byte {offset:,} of the shard; nothing after it can be read: fetch it again", ends_shard=True)
+    return BadRecord(
+        offset, FailureKind.TRUNCATED, f"{what} at byte {offset:,} of the shard; nothing after it can be read: fetch it again", ends_shard=True
+    )

@@ -2,12 +2,13 @@
 
     read (tasks) -> clip (actors: decode + infer + stage)                    without GPUs: frames never cross a process
     read (tasks) -> decode (actors, CPU) -> infer (actors, GPU: infer + stage)
+    read (tasks) -> parse (actors: parse + stage)                           YouTube-8M, whose records bring their features
 
 Each hands on parcels; the last hands outcomes to the driver.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
@@ -17,12 +18,15 @@ from infra.problem import Problem
 from infra.settings import RunConfig
 from models.prediction import ModelError
 from models.spec import ModelSpec
-from tasks.encoded import Outcome, Parcel, ShardEnd
-from tasks.feature import Feature
+from tasks import youtube8m
+from tasks.clip import ClipError, FailureKind
+from tasks.encoded import EncodedClip, Failure, Outcome, Parcel, ShardEnd
+from tasks.feature import RECORD_MODELS, Feature
 from tasks.infer import DecodedClip, InferredClip, Models, decode, geometries_of
 from tasks.isolate import Decoder
 from tasks.published import FAILURES_FOLDER
 from tasks.read import ShardReader
+from tasks.record_rows import Parsed, clip_rows, embedding_rows
 from tasks.rows import failure_rows, feature_rows
 from tasks.shardwork import ShardWork, known_keys, roster_of
 from tasks.staging import Roster, Staging
@@ -81,6 +85,41 @@ class ClipWorker:
 
     def __call__(self, parcel: Parcel) -> Outcome:
         return self.inferrer(self.decoder(parcel))
+
+
+class RecordWorker:
+    """Parses records and stages the features they bring."""
+
+    def __init__(self, config: RunConfig, run_id: str, try_id: str) -> None:
+        self.config, self.run_id, self.try_id = config, run_id, try_id
+
+    def __call__(self, parcel: Parcel) -> Outcome:
+        parsed: list[Parsed] = []
+        failures = [clip.failure for clip in parcel.clips if clip.failure]
+        for clip in parcel.clips:
+            if clip.data is None:
+                continue
+            try:
+                parsed.append((replace(clip, data=None), youtube8m.parse(clip.data)))
+            except ClipError as error:
+                failures.append(Failure(clip.key, clip.uri, "decode", error.kind, error.message, clip.source_etag))
+        staging = Staging(self.config.output, parcel.shard, self.try_id)
+        for feature in parcel.features:
+            if feature.model is None:
+                staging.add(feature.folder, clip_rows(parsed, shard=parcel.shard))
+            else:
+                name = RECORD_MODELS[feature.model]
+                staging.add(feature.folder, embedding_rows(parsed, name, shard=parcel.shard))
+                failures += [_fault(clip, feature.model, record.faults[name]) for clip, record in parsed if name in record.faults]
+            crash_point(CrashPoint.STAGED)
+        staging.add(FAILURES_FOLDER, failure_rows(failures, shard=parcel.shard, run_id=self.run_id))
+        return Outcome(parcel.shard, len(parcel.clips), tuple(failures), parcel.end, None)
+
+
+def _fault(clip: EncodedClip, model: str, fault: str) -> Failure:
+    return Failure(
+        clip.key, clip.uri, model, FailureKind.BAD_RECORD, f"{fault}; fetch the shard again, or take the record as it is", clip.source_etag
+    )
 
 
 class DecodeWorker:

@@ -63,6 +63,14 @@ def parse(data: bytes) -> Record:
         raise ClipError(FailureKind.BAD_RECORD, f"{error}; fetch the shard again") from error
 
 
+def id_of(data: bytes) -> str:
+    """The id of a record; raises as `parse`."""
+    try:
+        return _id(parts_of(data).context.feature)
+    except Malformed as error:
+        raise ClipError(FailureKind.BAD_RECORD, f"{error}; fetch the shard again") from error
+
+
 def mean_of(codes: np.ndarray) -> np.ndarray:
     """The mean over frames, dequantised.
 

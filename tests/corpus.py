@@ -79,7 +79,7 @@ def bad_clips() -> dict[str, bytes]:
 
 def config_for(source: Mapping[str, Any], output: object, **more: Any) -> RunConfig:
     """A configuration that tests vary."""
-    return RunConfig.model_validate({"source": source, "output": str(output), "embed": ["efficientnet-lite0"], **more})
+    return RunConfig.model_validate({"source": source, "output": str(output), **more})
 
 
 def table(output: object, folder: str) -> pa.Table:

@@ -7,7 +7,7 @@ from typing import Any
 from unittest.mock import patch
 
 from infra import storage
-from infra.settings import LimitsConfig, RunConfig
+from infra.settings import LimitsConfig, RunConfig, SourceKind
 from models.recipe import Recipe
 from tasks.encoded import Failure, Outcome, Parcel
 from tasks.enhance_workers import EnhanceWorker, read_clips
@@ -23,7 +23,7 @@ from tasks.select import Selection, selection_of
 from tasks.source import LOOSE
 from tasks.tally import Tally
 from tasks.verify import altered_files
-from tasks.workers import ClipWorker, read_parcels
+from tasks.workers import ClipWorker, RecordWorker, read_parcels
 from tests.corpus import config_for
 from tests.tasks.networks import entry
 from tests.tasks.restorers import brighteners
@@ -87,8 +87,10 @@ def _enhance_worker(config: RunConfig, run_id: str) -> EnhanceWorker:
     return EnhanceWorker(config, run_id, "", tools_of=brighteners)
 
 
-def _worker(config: RunConfig, run_id: str) -> ClipWorker:
+def _worker(config: RunConfig, run_id: str) -> ClipWorker | RecordWorker:
     """A worker whose decoder process is that of all runs of these limits; it takes longer to start than these clips to decode."""
+    if config.source.kind is SourceKind.YOUTUBE8M:
+        return RecordWorker(config, run_id, "")
     worker = ClipWorker(config, model_specs(config), run_id, "")
     worker.decoder.decoder = _decoder(config.limits)
     return worker
