@@ -10,6 +10,7 @@ from infra.store import leads_to
 from tasks.labels import read_annotations
 from tasks.plan import RunPlan, plan_run
 from tasks.select import Selection
+from tasks.vocabulary import read_vocabulary
 
 
 def checked_plan(config: RunConfig, selection: Selection | None = None) -> RunPlan:
@@ -25,6 +26,7 @@ def checked_plan(config: RunConfig, selection: Selection | None = None) -> RunPl
     plan = plan_run(config, selection)
     if plan.work:
         read_annotations(plan.corpus.annotations)
+        read_vocabulary(plan.corpus.vocabulary)
     return plan
 
 

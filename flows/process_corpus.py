@@ -25,7 +25,7 @@ from infra.lease import Lease, lease
 from infra.problem import Problem
 from infra.settings import RunConfig
 from infra.storage import StorageError, normal
-from tasks.labels import Labels, read_annotations
+from tasks.labels import read_labels
 from tasks.leftovers import delete_leftovers, delete_published_staging
 from tasks.membership import note_members
 from tasks.plan import RunPlan, before_enhancement, enhancement, manifest_columns, overlay_work, staged_in_vain
@@ -203,7 +203,7 @@ def _carried_through(plan: RunPlan, run_id: str, held: Lease, found: Resources) 
         held.check()
         watch.tally(tally)
 
-    labels = Labels(read_annotations(plan.corpus.annotations).table, manifest_columns(plan.config))
+    labels = read_labels(plan.corpus, manifest_columns(plan.config))
     context = PublishContext(plan.config.output, run_id, plan.corpus.identity, labels, plan.labels_etags, overlay_work(plan), held.confirm)
     run = Run(plan.config, context, plan.work, counted, watch.failure)
     try:

@@ -2,6 +2,7 @@
 
     kinetics    annotations CSV     -> label, split, by clip_id
     manifest    its other columns   -> label, split and columns of their own name, by video_id
+    youtube8m   vocabulary.csv      -> names and verticals of label_ids
 
 Joining late keeps labels out of the workers, and a corrected CSV republishes `clips` without opening a video.
 """
@@ -17,6 +18,7 @@ from infra.problem import Problem
 from tasks import foreign_table
 from tasks.schema import CLIPS
 from tasks.source import Corpus, Shard, SourceFile, digest_of
+from tasks.vocabulary import Vocabulary, read_vocabulary
 
 ID_COLUMNS = ("youtube_id", "time_start", "time_end")
 MANIFEST_PREFIX = "manifest_"
@@ -24,8 +26,8 @@ MANIFEST_PREFIX = "manifest_"
 
 def labels_etag(corpus: Corpus, shard: Shard) -> str:
     """Changes when labels of this shard's clips may have changed."""
-    if corpus.annotations:
-        return corpus.annotations.etag
+    if named := corpus.annotations or corpus.vocabulary:
+        return named.etag
     columns = [json.dumps([file.name, file.columns], default=str) for file in shard.files if file.columns]
     return digest_of(columns) if columns else ""
 
@@ -36,19 +38,26 @@ class Labels:
 
     table: pa.Table
     columns: pa.Schema = field(default_factory=lambda: pa.schema([]))  # of a manifest
+    vocabulary: Vocabulary = field(default_factory=Vocabulary)  # of YouTube-8M
 
     def matched(self, clip_ids: Sequence[str]) -> int:
         """How many of the clips the annotations name."""
         return len(clip_ids) - int(pc.index_in(pa.array(clip_ids, pa.string()), self.table["clip_id"]).null_count)
 
     def join(self, clips: pa.Table) -> pa.Table:
-        """`clips` with label and split filled from the annotations; clips they do not name keep what they have."""
+        """`clips` with label and split filled from the annotations, label ids named; clips they do not name keep what they have."""
+        clips = self.vocabulary.add_to(clips)
         if not self.table.num_rows:
             return clips
         rows = pc.index_in(clips["clip_id"], self.table["clip_id"])
         for name in ("label", "split"):
             clips = clips.set_column(clips.schema.get_field_index(name), CLIPS.field(name), self.table[name].take(rows))
         return clips
+
+
+def read_labels(corpus: Corpus, columns: pa.Schema) -> Labels:
+    """Everything that is joined into `clips` of a corpus; raises as `read_annotations` and `read_vocabulary`."""
+    return Labels(read_annotations(corpus.annotations).table, columns, read_vocabulary(corpus.vocabulary))
 
 
 def read_annotations(source: SourceFile | None) -> Labels:

@@ -64,6 +64,7 @@ class Corpus:
     shards: tuple[Shard, ...]
     annotations: SourceFile | None
     replacements: Shard | None
+    vocabulary: SourceFile | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ def list_corpus(config: RunConfig, members: Mapping[str, Membership]) -> Corpus:
     replacements = _single(source.replacements, "source.replacements")
     annotations = _single(source.annotations, "source.annotations")
     overlay = Shard(f"_{shard_name(replacements.name)}", (replacements,), replacements.etag) if replacements else None  # no shard begins with `_`
-    return Corpus(identity, _archive_shards(source, replacements), annotations, overlay)
+    return Corpus(identity, _archive_shards(source, replacements), annotations, overlay, _single(source.vocabulary, "source.vocabulary"))
 
 
 def identity_of(source: SourceConfig) -> str:

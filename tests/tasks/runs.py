@@ -13,7 +13,7 @@ from tasks.encoded import Failure, Outcome, Parcel
 from tasks.enhance_workers import EnhanceWorker, read_clips
 from tasks.feature import model_specs
 from tasks.isolate import Decoder
-from tasks.labels import Labels, read_annotations
+from tasks.labels import Labels, read_labels
 from tasks.leftovers import delete_published_staging
 from tasks.membership import note_members
 from tasks.plan import RunPlan, before_enhancement, enhancement, manifest_columns, overlay_work, plan_run
@@ -48,7 +48,7 @@ def run(config: RunConfig, *, select: Sequence[str] = ()) -> RunSummary:
     delete_published_staging(plan)
     if config.source.kind in LOOSE and plan.work:
         note_members(config.output, plan.corpus)
-    labels = Labels(read_annotations(plan.corpus.annotations).table, manifest_columns(config))
+    labels = read_labels(plan.corpus, manifest_columns(config))
     first = before_enhancement(plan)
     _carry_through(first, _context(first, labels, run_id), tally, read_parcels, _worker)
     second, later = enhancement(plan), Tally()

@@ -50,6 +50,21 @@ def test_every_array_is_the_sources(tmp_path: Path, shards: Path) -> None:
     assert run(config(tmp_path)).status == "nothing to do"
 
 
+def test_labels_have_names_and_a_corrected_vocabulary_opens_no_record(tmp_path: Path, shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (shards / "train00.tfrecord").write_bytes(b"".join(packed(arrays(["a"]))))
+    vocabulary = tmp_path / "vocabulary.csv"
+    rows = "3,10,/m/1,Guitar,http,Arts & Entertainment,,,\n7,9,/m/2,{},http,Games,Arts & Entertainment,,x\n"
+    head = "Index,TrainVideoCount,KnowledgeGraphId,Name,WikiUrl,Vertical1,Vertical2,Vertical3,WikiDescription\n"
+    source = {"kind": "youtube8m", "uri": f"{shards}/", "vocabulary": str(vocabulary)}
+    for name in ("Concert", "Gig"):
+        vocabulary.write_text(head + rows.format(name))
+        assert run(config_for(source, tmp_path / "out")).status == "done"
+        (row,) = table(tmp_path / "out", "clips").to_pylist()
+        assert (row["label_ids"], row["labels"]) == ([3, 7], ["Guitar", name])
+        assert row["verticals"] == ["Arts & Entertainment", "Games"]
+        monkeypatch.setattr("tasks.read.records", lambda *_, **__: pytest.fail("a record was read"))
+
+
 def test_every_damage_is_one_failure_with_its_place(tmp_path: Path, shards: Path) -> None:
     whole = packed(arrays(["a", "b", "c", "d"]))
     flipped = bytearray(b"".join(whole))
