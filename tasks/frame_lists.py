@@ -39,7 +39,8 @@ def parts_of(data: bytes) -> Parts:
     Raises:
         Malformed: it is neither.
     """
-    context, lists, view = Features(), {}, memoryview(data)
+    context, view = Features(), memoryview(data)
+    lists: dict[str, memoryview] = {}
     for field, part in _messages(view):
         if field == CONTEXT:
             try:

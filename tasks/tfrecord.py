@@ -70,7 +70,7 @@ def records(stream: BinaryIO, *, max_bytes: int) -> Iterator[Record | BadRecord]
 
 def masked_crc32c(data: bytes) -> int:
     """The check of some bytes as it stands in the file."""
-    crc = google_crc32c.value(data)
+    crc: int = google_crc32c.value(data)
     return ((crc >> ROTATION_BITS | crc << 32 - ROTATION_BITS) + OFFSET) & 0xFFFFFFFF
 
 

@@ -80,7 +80,8 @@ def mean_of(codes: np.ndarray) -> np.ndarray:
     Returns:
         float32 [W].
     """
-    return (codes.sum(axis=0, dtype=np.uint32) / len(codes) * STEP + LOWEST).astype(np.float32)
+    means: np.ndarray = codes.sum(axis=0, dtype=np.uint32) / len(codes) * STEP + LOWEST
+    return means.astype(np.float32)
 
 
 class _Found:
@@ -125,10 +126,10 @@ class _Found:
 
 def _id(features: Mapping[str, Feature]) -> str:
     for key in ("id", "video_id"):
-        values = features[key].bytes_list.value if key in features else ()
+        values = features[key].bytes_list.value if key in features else []
         if len(values) == 1 and values[0]:
             try:
-                return values[0].decode()
+                return str(values[0], "utf-8")
             except UnicodeDecodeError as error:
                 raise Malformed(f"its {key} is no UTF-8") from error
     raise Malformed("it has neither id nor video_id")
