@@ -18,9 +18,10 @@ from flows.console import console_on, print_error, print_json
 from flows.crash import Crash, write_traceback
 from flows.options import ConfigCommand, config_options, options_of, starter_yaml
 from infra.problem import Problem
-from infra.training import RestorerConfig
+from infra.training import RestorerConfig, TaggerConfig
 
 if TYPE_CHECKING:
+    from flows.training import TrainingSummary
     from infra.settings import RunConfig
     from tasks.record import RunSummary
 
@@ -213,15 +214,30 @@ def train() -> None:
 @options_of(RestorerConfig, "training")
 def restorer(config: Path | None, as_json: bool, overrides: dict[str, Any]) -> int:
     """Learn a denoiser or upscaler from photographs and videos; go on where a killed training stopped."""
-    from flows.train import print_training
     from flows.train import train as run_training
 
-    summary = run_training(config_file.load_as(RestorerConfig, config, overrides))
-    if as_json:
-        print_json(summary, sys.stdout)
-    else:
-        print_training(summary, console_on(sys.stdout))
-    return DONE if summary.status in ("done", "nothing to do") else INCOMPLETE
+    def flow() -> Any:
+        from flows.train_restorer import train_restorer
+
+        return train_restorer
+
+    return _trained(run_training(flow, config_file.load_as(RestorerConfig, config, overrides)), as_json)
+
+
+@train.command(cls=ConfigCommand)
+@config_argument
+@json_option
+@options_of(TaggerConfig, "training")
+def tagger(config: Path | None, as_json: bool, overrides: dict[str, Any]) -> int:
+    """Learn to tag from the features and labels of a run; go on where a killed training stopped."""
+    from flows.train import train as run_training
+
+    def flow() -> Any:
+        from flows.train_tagger import train_tagger
+
+        return train_tagger
+
+    return _trained(run_training(flow, config_file.load_as(TaggerConfig, config, overrides)), as_json)
 
 
 @app.command(cls=ConfigCommand)
@@ -300,6 +316,16 @@ def _config_of(target: str, overrides: dict[str, Any]) -> "RunConfig":
     if record is None:
         raise Problem(f"{target}: no vidmill run is recorded there; check the path, or name the CONFIG.yaml of the run")
     return config_file.amended({**record["config"], "output": target}, overrides, name=f"{target}: run {record['run_id']}")
+
+
+def _trained(summary: "TrainingSummary", as_json: bool) -> int:
+    from flows.train import print_training
+
+    if as_json:
+        print_json(summary, sys.stdout)
+    else:
+        print_training(summary, console_on(sys.stdout))
+    return DONE if summary.status in ("done", "nothing to do") else INCOMPLETE
 
 
 def _again(config: Path | None) -> str:

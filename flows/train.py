@@ -6,8 +6,9 @@ With PREFECT_API_URL the flow reports to that server; without, it runs as a plai
 import logging
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from rich.console import Console
 from rich.table import Table
@@ -18,15 +19,21 @@ from flows.crash import Crash, root_of
 from flows.watch import WATCHER
 from infra.logs import quiet_to, redact_file
 from infra.problem import Problem
-from infra.training import RestorerConfig
-from tasks.card import SCORE_COLUMNS, score_row
 
 if TYPE_CHECKING:
-    from flows.train_restorer import TrainingSummary
+    from prefect import Flow
+
+    from flows.training import TrainingSummary
+
+C = TypeVar("C")
+S = TypeVar("S")
 
 
-def train(config: RestorerConfig) -> "TrainingSummary":
-    """Run train-restorer while a person watches.
+def train(flow_of: Callable[[], "Flow[[C], S]"], config: C) -> S:
+    """Run a training's flow while a person watches.
+
+    Args:
+        flow_of: imports the flow, once Prefect may log.
 
     Raises:
         Problem: nothing could be done, the message says why.
@@ -39,7 +46,7 @@ def train(config: RestorerConfig) -> "TrainingSummary":
         with quiet_to(log) as streams, progress(console_on(streams.stderr)) as display:
             token = WATCHER.set(display)
             try:
-                return _flow_result(config)
+                return _flow_result(flow_of, config)
             finally:
                 WATCHER.reset(token)
     except Exception as error:
@@ -54,13 +61,12 @@ def train(config: RestorerConfig) -> "TrainingSummary":
             shutil.rmtree(log.parent, ignore_errors=True)
 
 
-def _flow_result(config: RestorerConfig) -> "TrainingSummary":
+def _flow_result(flow_of: Callable[[], "Flow[[C], S]"], config: C) -> S:
     from prefect.settings import get_current_settings  # Prefect logs from its import on
 
-    from flows.train_restorer import train_restorer
-
+    flow = flow_of()
     try:
-        return (train_restorer if get_current_settings().api.url else train_restorer.fn)(config)
+        return (flow if get_current_settings().api.url else flow.fn)(config)
     except Problem:
         raise
     except Exception:
@@ -71,10 +77,10 @@ def _flow_result(config: RestorerConfig) -> "TrainingSummary":
 def print_training(summary: "TrainingSummary", console: Console) -> None:
     """The scores, and what comes next."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for index, heading in enumerate(SCORE_COLUMNS):
+    for index, heading in enumerate(summary.head):
         table.add_column(heading, justify="right" if index else "left")
-    for score in summary.scores:
-        table.add_row(*score_row(score))
+    for row in summary.rows:
+        table.add_row(*row)
     console.print(table)
-    console.print(Text(f"{summary.task}: {summary.status}; PSNR in dB on held-out files, after {summary.steps:,} steps"), soft_wrap=True)
+    console.print(Text(summary.outcome), soft_wrap=True)
     console.print(Text(f"weights {summary.weights}\ncard    {summary.card}"), soft_wrap=True)

@@ -6,29 +6,27 @@ Runs as a Prefect flow, with a server or a temporary one, and as the plain funct
 """
 
 import hashlib
-import logging
 from dataclasses import dataclass
-from typing import Literal
 
 from prefect import flow
-from prefect.artifacts import create_table_artifact
 
 from flows.demo import source_video
 from flows.licences import read_licences
 from flows.options import command_of
 from flows.step import in_flow_run, step
+from flows.training import Outcome, check_room, show_outcome
 from flows.watch import WATCHER, chosen_run_id, note
 from infra import storage
-from infra.cluster import Resources, ray_session
+from infra.cluster import ray_session
 from infra.lease import lease
 from infra.problem import Problem
 from infra.training import RestorerConfig
 from tasks import checkpoint
 from tasks.card import SCORE_COLUMNS, Training, card, metadata, score_row, scores_in
-from tasks.learn import network_of, recipe_of
+from tasks.learn import VERSION, Recipe, network_of, recipe_of
 from tasks.material import Split, material_of, split_of
 from tasks.scores import Score
-from tasks.train_restorer import Job
+from tasks.train_restorer import Job, train
 from tasks.training_manifest import Manifest
 
 QUICK_CORPUS = ("bikes.mp4", "bigbuckbunny.mp4")  # of the demo; its other two are too small to learn from
@@ -37,12 +35,12 @@ QUICK_REMARK = (
     "by these very videos, so such weights are never the ones it ships."
 )
 
-Outcome = Literal["done", "nothing to do", "no better than its baseline"]
-
 
 @dataclass(frozen=True, slots=True)
-class TrainingSummary:
+class RestorerSummary:
     """How a training ended."""
+
+    head = SCORE_COLUMNS
 
     task: str
     status: Outcome
@@ -50,6 +48,16 @@ class TrainingSummary:
     scores: tuple[Score, ...]
     weights: str
     card: str
+
+    @property
+    def rows(self) -> list[tuple[str, ...]]:
+        """The scores, for people."""
+        return [score_row(score) for score in self.scores]
+
+    @property
+    def outcome(self) -> str:
+        """In a line."""
+        return f"{self.task}: {self.status}; PSNR in dB on held-out files, after {self.steps:,} steps"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +68,16 @@ class TrainingPlan:
     config: RestorerConfig  # with whole addresses
     split: Split
     start: str | None  # address and digest of the weights it begins with
-    known: Manifest | None  # of what the output holds already
+    known: Manifest[Recipe] | None  # of what the output holds already
 
-    def manifest(self, workers: int) -> Manifest:
+    def manifest(self, workers: int) -> Manifest[Recipe]:
         """What is learned, where so many do it."""
-        return Manifest.of(recipe_of(self.config, workers=workers), self.split, held_out=self.config.held_out, start=self.start)
+        recipe = recipe_of(self.config, workers=workers)
+        return Manifest(recipe, self.split.digest, self.config.held_out, self.start, VERSION, files=self.split.listed)
 
 
 @flow(name="train-restorer", flow_run_name="{config.task}")
-def train_restorer(config: RestorerConfig) -> TrainingSummary:
+def train_restorer(config: RestorerConfig) -> RestorerSummary:
     """Train a restorer, or go on training it, and publish weights and card.
 
     Raises:
@@ -95,7 +104,7 @@ def plan_training(config: RestorerConfig) -> TrainingPlan:
     if storage.exists(config.output):
         raise Problem(f"output {config.output}: is a file; name a folder")
     asked, config = config, config.model_copy(update={"corpus": [storage.normal(uri) for uri in corpus], "output": storage.normal(config.output)})
-    known = Manifest.read(checkpoint.manifest_uri(config.output, config.task))
+    known = Manifest.read(checkpoint.manifest_uri(config.output, config.task), Recipe.of)
     split = split_of(material_of(config.corpus, known.contents() if known else {}), config.held_out)
     plan = TrainingPlan(asked, config, split, _beginning(config), known)
     read_licences(config.licences)
@@ -112,7 +121,7 @@ def _beginning(config: RestorerConfig) -> str | None:
     return f"{config.start.rpartition('/')[2]}, SHA-256 {digest}"
 
 
-def finished(plan: TrainingPlan) -> TrainingSummary | None:
+def finished(plan: TrainingPlan) -> RestorerSummary | None:
     """The summary of a training that came to its end before."""
     found = checkpoint.metadata_of(checkpoint.weights_uri(plan.config.output, plan.config.task))
     if found is None:
@@ -126,18 +135,18 @@ def finished(plan: TrainingPlan) -> TrainingSummary | None:
 
 
 @step(name="learn")
-def learn(plan: TrainingPlan) -> Manifest:
+def learn(plan: TrainingPlan) -> Manifest[Recipe]:
     """Learn what is left, on Ray.
 
     Raises:
         Problem: the corpus is of no use, or storage fails.
     """
     config = plan.config
-    with ray_session(config.cluster, preload=("tasks.trainers",)) as found:
+    with ray_session(config.cluster, preload=("tasks.trainers", "tasks.train_restorer")) as found:
         from tasks.trainers import train_on_ray  # brings Ray Train, which a training with nothing to do need not load
 
         manifest = plan.known or plan.manifest(config.workers or max(1, found.gpus))
-        _check_room(manifest.recipe.workers, found)
+        check_room(manifest.recipe.workers, found)
         storage.write_bytes(checkpoint.manifest_uri(config.output, config.task), manifest.encoded())
         job = Job(
             recipe=manifest.recipe,
@@ -151,19 +160,12 @@ def learn(plan: TrainingPlan) -> Manifest:
             pool_bytes=config.pool_bytes,
             checkpoint_s=config.checkpoint_s,
         )
-        train_on_ray(job, on_gpus=found.gpus > 0, show=WATCHER.get().show, note=note)
+        train_on_ray(train, job, workers=manifest.recipe.workers, on_gpus=found.gpus > 0, show=WATCHER.get().show, note=note)
     return manifest
 
 
-def _check_room(workers: int, found: Resources) -> None:
-    """Ray would wait for ever for what the cluster does not have."""
-    room, unit = (found.gpus, "GPUs") if found.gpus else (found.cpus, "CPU cores")
-    if workers > room:
-        raise Problem(f"workers {workers}: the cluster has {room} {unit}; name at most that many with --workers, in a new --output where one began")
-
-
 @step(name="publish")
-def publish(plan: TrainingPlan, manifest: Manifest) -> TrainingSummary:
+def publish(plan: TrainingPlan, manifest: Manifest[Recipe]) -> RestorerSummary:
     """Weights, then their card, out of the last checkpoint."""
     config = plan.config
     found = checkpoint.load_checkpoint(checkpoint.checkpoint_uri(config.output, config.task))
@@ -183,13 +185,13 @@ def publish(plan: TrainingPlan, manifest: Manifest) -> TrainingSummary:
     storage.write_bytes(checkpoint.card_uri(config.output, config.task), text.encode("utf-8", "backslashreplace"))
     summary = _summary(plan, scores, "done")
     if in_flow_run():
-        _show_outcome(summary)
+        show_outcome(summary)
     return summary
 
 
-def _summary(plan: TrainingPlan, scores: tuple[Score, ...], otherwise: Outcome) -> TrainingSummary:
+def _summary(plan: TrainingPlan, scores: tuple[Score, ...], otherwise: Outcome) -> RestorerSummary:
     config = plan.config
-    return TrainingSummary(
+    return RestorerSummary(
         task=str(config.task),
         status="no better than its baseline" if any(score.lost for score in scores) else otherwise,
         steps=recipe_of(config, workers=1).steps,
@@ -197,12 +199,3 @@ def _summary(plan: TrainingPlan, scores: tuple[Score, ...], otherwise: Outcome) 
         weights=checkpoint.weights_uri(config.output, config.task),
         card=checkpoint.card_uri(config.output, config.task),
     )
-
-
-def _show_outcome(summary: TrainingSummary) -> None:
-    """A table on Prefect's page; a server that is gone by now changes nothing of the outcome."""
-    rows = [dict(zip(SCORE_COLUMNS, score_row(score), strict=True)) for score in summary.scores]
-    try:
-        create_table_artifact(rows, key="scores", description=f"{summary.task}: {summary.status}, {summary.weights}")
-    except Exception:  # httpx's, Prefect's, and whatever lies below
-        logging.getLogger("vidmill").exception("the Prefect server was not told the outcome")

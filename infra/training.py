@@ -4,9 +4,9 @@ Knows the names, defaults and limits of every setting and nothing of where they 
 """
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from infra.settings import Address, ClusterConfig, PositiveReal, PositiveWhole, Real, Settings, Whole, no_credentials
 
@@ -45,3 +45,46 @@ class RestorerConfig(Settings):
     pool_bytes: PositiveWhole = Field(2 << 30, description="bytes of pictures that each worker holds; of a larger corpus it holds changing parts")
     checkpoint_s: PositiveReal = Field(120.0, description="seconds between checkpoints")
     cluster: ClusterConfig = ClusterConfig()
+
+
+class TaggerNetwork(StrEnum):
+    """How a tagger looks at the frames of a clip."""
+
+    MOE = "moe"
+    LSTM = "lstm"
+    NETVLAD = "netvlad"
+    TRANSFORMER = "transformer"
+
+
+class TaggerConfig(Settings):
+    """Everything the training of a tagger needs to know."""
+
+    features: Address | None = Field(None, description="output of a `vidmill run`, whose embeddings and labels it learns from")
+    output: Address = Field("vidmill-tagger", description="folder or s3:// prefix that receives checkpoints, weights and card", min_length=1)
+    network: TaggerNetwork = Field(TaggerNetwork.MOE, description="moe (mean and mixture of experts), lstm, netvlad (gated), transformer")
+    inputs: list[str] = Field([], description="models whose embeddings it reads, as MODEL or MODEL@VERSION; those of YouTube-8M, or the only one")
+    labels: PositiveWhole = Field(3862, description="labels that it learns, the most frequent ones")
+    held_out: Annotated[Real, SHARE] = Field(0.1, description="share of the videos that is never learned from and judges the result")
+    held_out_split: str | None = Field(None, description="judge by the clips of this split instead, and learn from all others")
+    frames: PositiveWhole = Field(300, description="most frames of one clip; of a longer one so many, evenly spread")
+    steps: PositiveWhole = Field(5_000, description="steps of the optimiser")
+    batch: PositiveWhole = Field(64, description="clips in one step of one worker")
+    rate: PositiveReal = Field(1e-3, description="step size of the optimiser; falls to zero")
+    seed: Annotated[Whole, Field(ge=0, lt=1_000_000)] = Field(1, description="everything random follows from it")
+    hidden: PositiveWhole = Field(256, description="lstm, netvlad, transformer: numbers of an inner vector")
+    experts: PositiveWhole = Field(2, description="experts for each label")
+    clusters: PositiveWhole = Field(16, description="netvlad: clusters of frames")
+    layers: PositiveWhole = Field(1, description="lstm, transformer: layers")
+    heads: PositiveWhole = Field(4, description="transformer: heads of each layer; hidden is a multiple of them")
+    workers: PositiveWhole | None = Field(None, description="processes that learn together; one per GPU, else one")
+    threads: PositiveWhole | None = Field(None, description="CPU cores of each; all of the machine's, divided, by default")
+    buffer_bytes: PositiveWhole = Field(1 << 30, description="bytes of features that each worker holds and draws its batches from")
+    judged: PositiveWhole = Field(20_000, description="most held-out clips that judge the result")
+    checkpoint_s: PositiveReal = Field(120.0, description="seconds between checkpoints")
+    cluster: ClusterConfig = ClusterConfig()
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> Self:
+        if self.network is TaggerNetwork.TRANSFORMER and (self.hidden % self.heads or self.hidden % 2):
+            raise ValueError(f"hidden: {self.hidden} must be even, and a multiple of heads, {self.heads}")
+        return self

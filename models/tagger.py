@@ -2,8 +2,8 @@
 
     [T, D] float32 per video, T of any length -> at most `frames` of them, evenly spread -> padded batch -> network -> [B, L] in 0..1
 
-The file says in its metadata, as JSON under `vidmill.tagger`, what it eats and what its scores are called. vidmill ships no trained tagger; nothing that
-was trained on the real YouTube-8M is claimed. Knows torch and safetensors, nothing of tables, Ray or S3.
+The file says in its metadata, as JSON under `vidmill.tagger`, what it eats and what its scores are called. vidmill ships no trained tagger, and none
+was ever trained on the real YouTube-8M. Knows torch and safetensors, nothing of tables, Ray or S3.
 """
 
 import json
@@ -101,7 +101,7 @@ def read_shape(path: str | Path) -> TaggerShape:
         ModelError: it is no tagger, or there is no such file.
     """
     try:
-        with safe_open(path, "np") as file:  # type: ignore[no-untyped-call]
+        with safe_open(path, "np") as file:
             metadata: Mapping[str, str] = file.metadata() or {}
         return TaggerShape.decoded(metadata[METADATA])
     except (SafetensorError, OSError) as error:

@@ -25,12 +25,12 @@ class Normal(nn.Module):
 
     def __init__(self, widths: tuple[int, ...]) -> None:
         super().__init__()
-        self.widths = widths
+        self.widths = list(widths)
         self.parts = nn.ModuleList(nn.LayerNorm(width) for width in widths)
 
     def forward(self, values: Tensor) -> Tensor:
         """float [..., D] -> [..., D]."""
-        return torch.cat([part(value) for part, value in zip(self.parts, values.split(self.widths, -1), strict=True)], -1)
+        return torch.cat([part(value) for part, value in zip(self.parts, torch.split(values, self.widths, -1), strict=True)], -1)
 
 
 class Experts(nn.Module):

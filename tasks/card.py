@@ -67,7 +67,7 @@ def card(training: Training, *, weights_sha256: str, weights_bytes: int) -> str:
         PURPOSE[recipe.task],
         *training.remarks,
         "## Weights",
-        _table(("", ""), [
+        table(("", ""), [
             ("file", f"{recipe.task}.safetensors, {weights_bytes:,} bytes, float32"),
             ("SHA-256", weights_sha256),
             ("architecture", f"{ARCHITECTURE[recipe.task]}, {sum(weight.numel() for weight in network_of(recipe.task).parameters()):,} parameters"),
@@ -77,9 +77,9 @@ def card(training: Training, *, weights_sha256: str, weights_bytes: int) -> str:
         "## Held-out scores",
         f"PSNR in dB, averaged over {scores.SEQUENCES[recipe.task]} sequences of {scores.FRAMES[recipe.task]} frames, {scores.SIDE[recipe.task]} "
         f"pixels square, made from the {len(training.split.held_out)} held-out files, which were never learned from.",
-        _table(SCORE_COLUMNS, [score_row(score) for score in training.scores]),
+        table(SCORE_COLUMNS, [score_row(score) for score in training.scores]),
         "## How it was learned",
-        _table(("", ""), _learning(training)),
+        table(("", ""), _learning(training)),
         "## Degradations",
         *(_noises() if recipe.task is RestorerTask.DENOISE else _reductions()),
         "## Data",
@@ -127,7 +127,7 @@ def _noises() -> list[str]:
     }
     rounded = f"A share of {degrade.ROUNDED} of the noisy sequences is rounded and clipped to 8 bits. Sigmas are in steps of 1/255, drawn evenly."
     filed = f"A share of {degrade.SUBSAMPLED} of all sequences goes through 4:2:0 (BT.601) with its noise, as in files, and is learned without it."
-    return [_table(("share", "noise", "how"), _shares(degrade.NOISES, says)), rounded, filed]
+    return [table(("share", "noise", "how"), _shares(degrade.NOISES, says)), rounded, filed]
 
 
 def _reductions() -> list[str]:
@@ -138,7 +138,7 @@ def _reductions() -> list[str]:
         "gaussian blur": f"sigma {_span(degrade.BLUR_SIGMA)} pixels of the larger picture, then every second pixel",
     }
     spoiled = f"A share of {degrade.SPOILED} gets gaussian noise of sigma {_span(degrade.SPOILED_SIGMA)} (of 255); all are rounded to 8 bits."
-    return [_table(("share", "halved by", "how"), _shares(degrade.REDUCTIONS, says)), spoiled]
+    return [table(("share", "halved by", "how"), _shares(degrade.REDUCTIONS, says)), spoiled]
 
 
 def _shares(kinds: degrade.Kinds, says: Mapping[str, str]) -> list[tuple[str, str, str]]:
@@ -160,7 +160,7 @@ def _files(training: Training) -> list[str]:
         for file in files
     ]
     share = f"Held out are the files whose name's SHA-256 lies in the first {training.held_out_share:g} of all digests, at least one."
-    listed = _table(("file", "side", "SHA-256", "licence"), rows[:MOST_FILES])
+    listed = table(("file", "side", "SHA-256", "licence"), rows[:MOST_FILES])
     return [share, listed, *([f"and {len(rows) - MOST_FILES:,} more"] if len(rows) > MOST_FILES else [])]
 
 
@@ -170,7 +170,7 @@ def licence_of(file: Material, licences: Mapping[str, str]) -> str:
     return next(found, "not stated")
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = (head, ["---"] * len(head), *rows)
     return "\n".join(f"| {' | '.join(_cell(cell) for cell in line)} |" for line in lines)
 

@@ -1,9 +1,9 @@
 """Where a training stands, kept in its output so that a killed one goes on, and the weights that come of it.
 
-    OUT/checkpoints/<task>.json                      what is learned, from what
-    OUT/checkpoints/<task>.pt                        network, optimiser, step: replaced as a whole
-    OUT/checkpoints/<task>-before-fall.safetensors   weights before the rate fell, to begin a longer training with
-    OUT/<task>.safetensors, OUT/<task>.md            the weights and their card
+    OUT/checkpoints/<name>.json                      what is learned, from what
+    OUT/checkpoints/<name>.pt                        network, optimiser, step: replaced as a whole
+    OUT/checkpoints/<name>-before-fall.safetensors   weights before the rate fell, to begin a longer training with
+    OUT/<name>.safetensors, OUT/<name>.md            the weights and their card; the name is a restorer's task or a tagger's
 
 Knows storage and formats, nothing of learning.
 """
@@ -21,32 +21,31 @@ from torch import Tensor, nn
 
 from infra import storage
 from infra.problem import Problem
-from infra.training import RestorerTask
 
 
-def manifest_uri(output: str, task: RestorerTask) -> str:
+def manifest_uri(output: str, name: str) -> str:
     """What a training in this output is about."""
-    return f"{output.rstrip('/')}/checkpoints/{task}.json"
+    return f"{output.rstrip('/')}/checkpoints/{name}.json"
 
 
-def checkpoint_uri(output: str, task: RestorerTask) -> str:
+def checkpoint_uri(output: str, name: str) -> str:
     """Where it stands."""
-    return f"{output.rstrip('/')}/checkpoints/{task}.pt"
+    return f"{output.rstrip('/')}/checkpoints/{name}.pt"
 
 
-def before_fall_uri(output: str, task: RestorerTask) -> str:
+def before_fall_uri(output: str, name: str) -> str:
     """Its weights before the rate fell."""
-    return f"{output.rstrip('/')}/checkpoints/{task}-before-fall.safetensors"
+    return f"{output.rstrip('/')}/checkpoints/{name}-before-fall.safetensors"
 
 
-def weights_uri(output: str, task: RestorerTask) -> str:
+def weights_uri(output: str, name: str) -> str:
     """Its result."""
-    return f"{output.rstrip('/')}/{task}.safetensors"
+    return f"{output.rstrip('/')}/{name}.safetensors"
 
 
-def card_uri(output: str, task: RestorerTask) -> str:
+def card_uri(output: str, name: str) -> str:
     """What its result is."""
-    return f"{output.rstrip('/')}/{task}.md"
+    return f"{output.rstrip('/')}/{name}.md"
 
 
 def save_checkpoint(uri: str, state: Mapping[str, Any]) -> None:

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Generator, Tensor, nn
 
 from infra.training import RestorerConfig, RestorerTask
@@ -22,6 +21,7 @@ from tasks.degrade import Draw, halved, noisy_pair
 from tasks.footage import Take
 from tasks.motion import Director
 from tasks.muon import ConvolutionMuon
+from tasks.training import average_gradients
 
 VERSION = 3  # of everything that is learned from and how; a higher one makes other weights of the same recipe
 
@@ -44,6 +44,11 @@ class Recipe:
     fall: float  # share of the steps in which the rate falls
     seed: int
     workers: int = 1
+
+    @classmethod
+    def of(cls, fields: Mapping[str, Any]) -> "Recipe":
+        """Out of its fields; raises TypeError, KeyError, ValueError."""
+        return cls(**{**fields, "task": RestorerTask(fields["task"])})
 
     @property
     def batch_steps(self) -> int:
@@ -181,18 +186,6 @@ class Learner:
         self.network.load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.step = state["step"]
-
-
-def average_gradients(network: nn.Module) -> None:
-    """The mean over all processes that learn, in one exchange. The recurrent loop asks the network many times a step, which DDP does not take."""
-    if not dist.is_initialized() or dist.get_world_size() == 1:
-        return
-    gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
-    together = torch.cat([gradient.flatten() for gradient in gradients])
-    dist.all_reduce(together)
-    together /= dist.get_world_size()
-    for gradient, mean in zip(gradients, torch.split(together, [gradient.numel() for gradient in gradients]), strict=True):
-        gradient.copy_(mean.view_as(gradient))
 
 
 def seeded(recipe: Recipe, step: int, rank: int) -> Generator:

@@ -41,6 +41,11 @@ class Split:
         lines = [f"{side}\0{file.name}\0{file.content}" for side in ("learned", "held_out") for file in getattr(self, side)]
         return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
+    @property
+    def listed(self) -> tuple[tuple[str, str, str], ...]:
+        """Address, etag and content of every file."""
+        return tuple((file.found.uri, file.found.etag, file.content) for file in (*self.learned, *self.held_out))
+
 
 def material_of(corpus: Sequence[str], known: Mapping[tuple[str, str], str]) -> tuple[Material, ...]:
     """Photographs and videos of folders (at any depth), globs, files and s3:// prefixes, each content once, in the order of names and contents.

@@ -12,7 +12,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import ray
 import ray.train
@@ -22,7 +22,10 @@ from ray.train.torch import TorchTrainer
 
 from infra.problem import Problem
 from tasks.progress import TrainingProgress
-from tasks.train_restorer import Job, Place, train
+from tasks.training import Onlooker, Place
+
+J = TypeVar("J")
+Train = Callable[[J, Place, Onlooker], None]  # one worker's part of a job
 
 RESTARTS = 3  # after a worker that died; each goes on from the last checkpoint
 LOOK_EVERY_S = 0.5
@@ -95,10 +98,13 @@ class Writer:
         ray.get(self.board.note.remote(text))
 
 
-def train_on_ray(job: Job, *, on_gpus: bool, show: Callable[[TrainingProgress], None], note: Callable[[str], None]) -> None:
+def train_on_ray(
+    train: Train[J], job: J, *, workers: int, on_gpus: bool, show: Callable[[TrainingProgress], None], note: Callable[[str], None]
+) -> None:
     """Train on the Ray that is connected, until all is learned and judged.
 
     Args:
+        train: what each worker does with the job; a function that its process can import.
         on_gpus: one for each worker; else the CPU.
         show: called now and then with how far it is.
         note: called with what a person should know.
@@ -109,7 +115,7 @@ def train_on_ray(job: Job, *, on_gpus: bool, show: Callable[[TrainingProgress], 
     """
     board: Any = ray.remote(num_cpus=0)(Board).remote()
     ended: list[BaseException | None] = []
-    thread = threading.Thread(target=_fit, args=(job, board, on_gpus, ended), name="ray-train", daemon=True)
+    thread = threading.Thread(target=_fit, args=(train, job, board, workers, on_gpus, ended), name="ray-train", daemon=True)
 
     def look() -> None:
         seen: Seen = ray.get(board.look.remote())
@@ -135,15 +141,15 @@ def train_on_ray(job: Job, *, on_gpus: bool, show: Callable[[TrainingProgress], 
         raise ended[0]
 
 
-def _fit(job: Job, board: Any, on_gpus: bool, ended: list[BaseException | None]) -> None:
+def _fit(train: Train[J], job: J, board: Any, workers: int, on_gpus: bool, ended: list[BaseException | None]) -> None:
     resources = {"CPU": 1.0, "GPU": 1.0} if on_gpus else {"CPU": 1.0}
     try:
         with tempfile.TemporaryDirectory(prefix="vidmill-") as folder:  # Ray Train wants one; checkpoints are our own
             TorchTrainer(
                 _worker,
-                train_loop_config={"job": job, "board": board},
-                scaling_config=ScalingConfig(num_workers=job.recipe.workers, use_gpu=on_gpus, resources_per_worker=resources),
-                run_config=RunConfig(name="train-restorer", storage_path=folder, failure_config=FailureConfig(max_failures=RESTARTS)),
+                train_loop_config={"train": train, "job": job, "board": board},
+                scaling_config=ScalingConfig(num_workers=workers, use_gpu=on_gpus, resources_per_worker=resources),
+                run_config=RunConfig(name="training", storage_path=folder, failure_config=FailureConfig(max_failures=RESTARTS)),
             ).fit()
         ended.append(None)
     except BaseException as error:
@@ -155,6 +161,6 @@ def _worker(config: Mapping[str, Any]) -> None:
     context = ray.train.get_context()
     place = Place(context.get_world_rank(), context.get_local_world_size(), ray.train.torch.get_device())
     try:
-        train(config["job"], place, Writer(config["board"]))
+        config["train"](config["job"], place, Writer(config["board"]))
     except Problem as problem:  # trying again would not help
         ray.get(config["board"].fail.remote(str(problem), problem.passing))

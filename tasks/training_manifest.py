@@ -1,48 +1,47 @@
 """What a training learns, from what: written into its output before it begins, so that nobody goes on with something else.
 
-Knows recipes and files, nothing of learning.
+Knows that there are recipes and files, nothing of what is in them.
 """
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from infra import storage
 from infra.problem import Problem
-from infra.training import RestorerTask
-from tasks.learn import VERSION, Recipe
-from tasks.material import Split
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+R = TypeVar("R", bound="DataclassInstance")
 
 
 @dataclass(frozen=True, slots=True)
-class Manifest:
+class Manifest(Generic[R]):
     """Everything that the weights follow from."""
 
-    recipe: Recipe
-    corpus: str  # digest of the split
+    recipe: R
+    corpus: str  # digest of what is learned from and what judges
     held_out: float
-    start: str | None
-    version: int = VERSION
+    start: str | None  # what it began with
+    version: int  # of the code that learns
     files: tuple[tuple[str, str, str], ...] = ()  # address, etag, content: what need not be read again
 
     @classmethod
-    def of(cls, recipe: Recipe, split: Split, *, held_out: float, start: str | None) -> "Manifest":
-        """Of a training that is to begin."""
-        files = tuple((file.found.uri, file.found.etag, file.content) for file in (*split.learned, *split.held_out))
-        return cls(recipe, split.digest, held_out, start, files=files)
-
-    @classmethod
-    def read(cls, uri: str) -> "Manifest | None":
+    def read(cls, uri: str, recipe_in: Callable[[dict[str, Any]], R]) -> "Manifest[R] | None":
         """Of a training that began; None where none did.
+
+        Args:
+            recipe_in: makes a recipe out of its fields.
 
         Raises:
             Problem: there is something else.
         """
         try:
             found: dict[str, Any] = json.loads(storage.read_bytes(uri))
-            recipe = Recipe(**found["recipe"] | {"task": RestorerTask(found["recipe"]["task"])})
+            recipe = recipe_in(found["recipe"])
             files = tuple((address, etag, content) for address, etag, content in found["files"])
             return cls(recipe, found["corpus"], found["held_out"], found["start"], found["version"], files)
         except storage.NotFound:
@@ -63,7 +62,7 @@ class Manifest:
         """Contents of files by address and etag."""
         return {(address, etag): content for address, etag, content in self.files}
 
-    def difference(self, other: "Manifest") -> str | None:
+    def difference(self, other: "Manifest[R]") -> str | None:
         """What the training here has and the other has not, in words."""
         mine, others = self._flat(), other._flat()
         name = next((name for name, value in mine.items() if value != others[name]), None)

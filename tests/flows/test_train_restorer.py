@@ -22,7 +22,8 @@ from infra.cluster import Resources
 from infra.training import RestorerTask
 from models.upscaler import Upscaler
 from tasks import scores
-from tasks.train_restorer import Job, Place, train
+from tasks.train_restorer import Job
+from tasks.training import Place
 from tests.flows.program import program, until
 from tests.footage import write_photographs
 from tests.prefect_server import prefect_server
@@ -47,7 +48,9 @@ def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, one_core: None) -> lis
             self.show(found)
             return False
 
-    def in_process(job: Job, *, on_gpus: bool, show: Callable[[Any], None], note: Callable[[str], None]) -> None:
+    def in_process(
+        train: Callable[..., None], job: Job, *, workers: int, on_gpus: bool, show: Callable[[Any], None], note: Callable[[str], None]
+    ) -> None:
         jobs.append(job)
         train(job, Place(0, 1, torch.device("cpu")), Onlooker(show, note))
 

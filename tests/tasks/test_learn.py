@@ -1,16 +1,13 @@
-"""A recipe is what a configuration asks for; learning goes on bit for bit; gradients are the mean over processes."""
+"""A recipe is what a configuration asks for; learning goes on bit for bit."""
 
 from dataclasses import replace
 
 import pytest
 import torch
-import torch.distributed as dist
-from torch import nn
-from torch.multiprocessing.spawn import spawn
 
 from infra.training import RestorerConfig, RestorerTask
 from tasks.footage import Take
-from tasks.learn import CARRIED, DEFAULTS, QUICK, WARM_UP, Learner, average_gradients, batch_of, network_of, recipe_of, seeded
+from tasks.learn import CARRIED, DEFAULTS, QUICK, WARM_UP, Learner, batch_of, network_of, recipe_of, seeded
 from tests.tasks.test_motion import moving, still
 
 pytestmark = pytest.mark.usefixtures("one_core")
@@ -80,31 +77,6 @@ def test_a_configuration_overrides_the_task_and_quick_overrides_the_usual() -> N
     assert recipe_of(RestorerConfig(quick=True), workers=1) == QUICK[task]
     asked = recipe_of(RestorerConfig(quick=True, steps=7, rate=0.1, seed=0, fall=0.5), workers=3)
     assert asked == replace(QUICK[task], steps=7, rate=0.1, seed=0, fall=0.5, workers=3)
-
-
-def _average(rank: int, folder: str) -> None:
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
-    network = nn.Sequential(nn.Conv2d(3, 2, 3), nn.Conv2d(2, 1, 1)).to(memory_format=torch.channels_last)
-    for parameter in network.parameters():
-        parameter.grad = torch.arange(parameter.numel()).view_as(parameter).float() * (1 + 2 * rank)
-    average_gradients(network)
-    for parameter in network.parameters():
-        assert parameter.grad is not None
-        assert torch.equal(parameter.grad, torch.arange(parameter.numel()).view_as(parameter) * 2.0)
-    dist.destroy_process_group()
-
-
-@pytest.mark.nightly
-def test_gradients_are_the_mean_over_all_processes(tmp_path: object) -> None:
-    spawn(_average, (str(tmp_path),), nprocs=2)
-
-
-def test_one_process_keeps_its_gradients() -> None:
-    network = nn.Linear(2, 1)
-    network(torch.ones(1, 2)).sum().backward()
-    average_gradients(network)
-    assert network.weight.grad is not None
-    assert torch.equal(network.weight.grad, torch.ones(1, 2))
 
 
 def test_takes_are_only_read() -> None:

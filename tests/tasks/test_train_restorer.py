@@ -15,7 +15,8 @@ from tasks import checkpoint, scores, train_restorer
 from tasks.learn import network_of
 from tasks.progress import TrainingProgress
 from tasks.scores import scores_of
-from tasks.train_restorer import Job, Place, train
+from tasks.train_restorer import Job, train
+from tasks.training import Place
 from tests.footage import listed, write_photographs
 from tests.tasks.test_learn import TINY
 
@@ -44,7 +45,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scores, "SEQUENCES", dict.fromkeys(RestorerTask, 4))
     monkeypatch.setattr(scores, "FRAMES", {RestorerTask.DENOISE: 3, RestorerTask.UPSCALE_X2: 1})
     monkeypatch.setattr(scores, "SIDE", dict.fromkeys(RestorerTask, 64))
-    monkeypatch.setattr(train_restorer, "TOLD_EVERY_S", 0.0)
+    monkeypatch.setattr("tasks.training.TOLD_EVERY_S", 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -208,11 +209,6 @@ def test_a_training_in_s3(job: Callable[..., Job], bucket: str) -> None:
     train(there, HERE, Watcher())
     wanted = weights(job(output="a"))
     assert all(torch.equal(weight, wanted[name]) for name, weight in weights(there).items())
-
-
-def test_the_card_names_the_machine() -> None:
-    assert torch.__version__ in train_restorer.machine_of(torch.device("cpu"), 3)
-    assert "3 threads" in train_restorer.machine_of(torch.device("cpu"), 3)
 
 
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
