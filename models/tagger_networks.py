@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid, normalize
 from torch.nn.utils.rnn import pack_padded_sequence
 
-SLOWEST = 10_000.0  # wavelength of a place's slowest wave, in frames, over 2 pi (Vaswani et al. 2017)
+SLOWEST = 300.0  # of the waves of a place, frames over 2 pi: with 10,000, as for text, most hardly move over a video and order is learned late
 
 
 class Normal(nn.Module):

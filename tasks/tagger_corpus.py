@@ -8,7 +8,7 @@ Knows the layout of an output, nothing of networks.
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -78,12 +78,6 @@ class Corpus:
 
 
 @dataclass(frozen=True, slots=True)
-class _Bounds:
-    frames: int  # most of a clip
-    piece_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
 class _Shard:
     pieces: list[Piece]
     counts: Counter[tuple[Key, str]]
@@ -106,9 +100,9 @@ def corpus_of(features: str, inputs: Sequence[str], sides: Sides, *, labels: int
         Problem: an input is missing or has several versions, or there is nothing to learn from or to judge by.
     """
     tables = tables_of(features, inputs)
-    names = sorted(set.intersection(*(shards_in(features, folder) for folder in ("clips", *(table.folder for table in tables)))))
+    look = _Look(features, tables, sides, frames, piece_bytes, {table: frozenset(shards_in(features, table.folder)) for table in tables})
     with ThreadPoolExecutor(THREADS) as pool:
-        shards = list(pool.map(lambda name: _shard(features, tables, name, sides, _Bounds(frames, piece_bytes)), names))
+        shards = list(pool.map(look.shard, sorted(shards_in(features, "clips"))))
     counts: Counter[tuple[Key, str]] = Counter()
     digest = hashlib.sha256(repr(tables).encode())
     for shard in shards:
@@ -163,49 +157,58 @@ def _table(features: str, name: str, there: Sequence[str]) -> Table:
         return Table(model, table.version, width_of(parquet.schema_arrow))
 
 
-def _shard(features: str, tables: Sequence[Table], name: str, sides: Sides, bounds: _Bounds) -> _Shard:
-    rows = clips_in(features, name)
-    clips = {clip.clip_id: clip for clip in labelled(rows)}
-    present = [{str(clip_id) for group in _ids(features, table, name) for clip_id in group} for table in tables]
-    usable = {clip_id: clip for clip_id, clip in clips.items() if all(clip_id in ids for ids in present)}
-    held_out = {clip_id for clip_id, clip in usable.items() if sides.is_held_out(clip)}
-    counts = Counter(label for clip_id, clip in usable.items() if clip_id not in held_out for label in clip.names.items())
-    digest = hashlib.sha256(repr([(clip, clip.clip_id in held_out) for _, clip in sorted(usable.items())]).encode("utf-8", "surrogateescape"))
-    pieces = list(_pieces(features, tables, name, usable.keys() - held_out, held_out, bounds))
-    return _Shard(pieces, counts, digest.digest(), rows.num_rows - len(clips), len(clips) - len(usable))
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """Looks at the keys of shards."""
 
+    features: str
+    tables: Sequence[Table]
+    sides: Sides
+    frames: int
+    piece_bytes: int
+    holding: Mapping[Table, frozenset[str]]  # shards that have rows in a table
 
-def _pieces(
-    features: str, tables: Sequence[Table], shard: str, learned: set[str], held_out: set[str], bounds: _Bounds
-) -> Iterator[Piece]:  # fmt: skip
-    with opened(features, tables[0], shard) as parquet:
-        each = [_vector_bytes(parquet, group, tables, bounds.frames) for group in range(parquet.num_row_groups)]
-    for group, ids in enumerate(_ids(features, tables[0], shard)):
-        rows = max(1, bounds.piece_bytes // each[group])
-        for start in range(0, len(ids), rows):
-            part = ids[start : start + rows]
-            counts = [sum(clip_id in side for clip_id in part) for side in (learned, held_out)]
-            if any(counts):
-                yield Piece(shard, group, start, start + len(part), counts[0], counts[1], each[group])
+    def shard(self, name: str) -> _Shard:
+        """What a shard has to learn from."""
+        rows = clips_in(self.features, name)
+        clips = {clip.clip_id: clip for clip in labelled(rows)}
+        groups = [self._ids(table, name) for table in self.tables]
+        present = [{clip_id for ids in table for clip_id in ids} for table in groups]
+        usable = {clip_id: clip for clip_id, clip in clips.items() if all(clip_id in ids for ids in present)}
+        held_out = {clip_id for clip_id, clip in usable.items() if self.sides.is_held_out(clip)}
+        counts = Counter(label for clip_id, clip in usable.items() if clip_id not in held_out for label in clip.names.items())
+        told = repr([(clip, clip.clip_id in held_out) for _, clip in sorted(usable.items())])
+        pieces = list(self._pieces(name, groups[0], usable.keys() - held_out, held_out)) if usable else []
+        digest = hashlib.sha256(told.encode("utf-8", "surrogateescape")).digest()
+        return _Shard(pieces, counts, digest, rows.num_rows - len(clips), len(clips) - len(usable))
 
+    def _ids(self, table: Table, shard: str) -> list[list[str]]:
+        """clip_ids of every row group."""
+        if shard not in self.holding[table]:
+            return []
+        with opened(self.features, table, shard) as parquet:
+            return [parquet.read_row_group(group, columns=["clip_id"])["clip_id"].to_pylist() for group in range(parquet.num_row_groups)]
 
-def _vector_bytes(parquet: pq.ParquetFile, group: int, tables: Sequence[Table], frames: int) -> int:
-    """Bytes of an average clip in all inputs, of as many vectors as one has in the first: Parquet counts them."""
-    meta = parquet.metadata.row_group(group)
-    rows, width, size, vectors = max(1, meta.num_rows), tables[0].width, 4, 1.0
-    for index in range(meta.num_columns):
-        column = meta.column(index)
-        table_column = column.path_in_schema.partition(".")[0]
-        if table_column in FRAMES and column.num_values > rows:
-            codes = table_column == FRAMES[0]
-            size, vectors = (1, column.num_values / rows) if codes else (2, column.num_values / rows / width)
-    return max(1, int(min(vectors, frames) * size * sum(table.width for table in tables)))
+    def _pieces(self, shard: str, groups: Sequence[Sequence[str]], learned: Set[str], held_out: Set[str]) -> Iterator[Piece]:
+        with opened(self.features, self.tables[0], shard) as parquet:
+            each = [self._vector_bytes(parquet, group) for group in range(parquet.num_row_groups)]
+        for group, ids in enumerate(groups):
+            rows = max(1, self.piece_bytes // each[group])
+            for start in range(0, len(ids), rows):
+                part = ids[start : start + rows]
+                counts = [sum(clip_id in side for clip_id in part) for side in (learned, held_out)]
+                if any(counts):
+                    yield Piece(shard, group, start, start + len(part), counts[0], counts[1], each[group])
 
-
-def _ids(features: str, table: Table, shard: str) -> list[list[str]]:
-    """clip_ids of every row group."""
-    with opened(features, table, shard) as parquet:
-        return [parquet.read_row_group(group, columns=["clip_id"])["clip_id"].to_pylist() for group in range(parquet.num_row_groups)]
+    def _vector_bytes(self, parquet: pq.ParquetFile, group: int) -> int:
+        """Bytes of an average clip in all inputs, of as many vectors as one has in the first: Parquet counts them."""
+        meta = parquet.metadata.row_group(group)
+        rows, size, vectors = max(1, meta.num_rows), 4, 1.0
+        for column in map(meta.column, range(meta.num_columns)):
+            name = column.path_in_schema.partition(".")[0]
+            if name in FRAMES and column.num_values > rows:
+                size, vectors = (1, column.num_values / rows) if name == FRAMES[0] else (2, column.num_values / rows / self.tables[0].width)
+        return max(1, int(min(vectors, self.frames) * size * sum(table.width for table in self.tables)))
 
 
 def clips_in(features: str, shard: str) -> pa.Table:
