@@ -7,12 +7,14 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.problem import Problem
+from tasks.rows import feature_rows
 from tasks.tagger_corpus import Corpus, Piece, corpus_of, tables_of
 from tasks.tagger_labels import Sides
 from tasks.tagger_stream import Example, Stream, windows
@@ -20,6 +22,7 @@ from tasks.tfrecord import framed
 from tests import planted
 from tests.corpus import config_for, table
 from tests.tasks.runs import run
+from tests.tasks.shards import CLIPS, EMBEDDINGS, inferred
 from tests.tasks.test_youtube8m import codes, frame_level
 
 VIDEOS = 30
@@ -183,3 +186,29 @@ def test_a_damaged_file_is_one_line(mixed: Callable[..., str]) -> None:
     path.write_bytes(b"no Parquet")
     with pytest.raises(Problem, match="damaged"):
         corpus(features)
+
+
+@pytest.mark.parametrize("per_frame", [True, False])
+def test_clips_of_videos_are_learned_from_by_label_and_split(per_frame: bool, tmp_path: Path) -> None:
+    """An output of any other run: one model, its vectors per frame or their mean, Kinetics' labels."""
+    keys, rows = ["a", "b", "c", "d"], [inferred(key, frames=3) for key in "abcd"]
+    clips = feature_rows(CLIPS, rows, shard="s", per_frame=False, labels=()).to_pylist()
+    said = [
+        {**clip, "label": label, "split": split}
+        for clip, label, split in zip(clips, ["x", "y", "x", None], ["train", "train", "val", "val"], strict=True)
+    ]
+    tables = {"clips": pa.Table.from_pylist(said), EMBEDDINGS.folder: feature_rows(EMBEDDINGS, rows, shard="s", per_frame=per_frame, labels=())}
+    for folder, found in tables.items():
+        (tmp_path / folder).mkdir(parents=True)
+        pq.write_table(found, tmp_path / folder / "s.parquet")
+    planned = corpus_of(str(tmp_path), [], Sides(0.1, "val"), labels=9, frames=300, piece_bytes=1 << 30)
+    assert (planned.learned, planned.held_out, planned.unlabelled, planned.tables[0].width) == (2, 1, 1, 4)
+    examples = {example.clip_id: example for example in [*islice(stream(planned).learned(0), 2), *stream(planned).held_out(9)]}
+    assert examples.keys() == {"a", "b", "c"}
+    for key, clip in zip(keys, rows, strict=True):
+        if key in examples:
+            vectors = clip.predictions[0][1].embedding
+            assert vectors is not None
+            wanted = vectors.astype(np.float16) if per_frame else vectors.mean(0, keepdims=True)
+            assert np.array_equal(examples[key].inputs[0], wanted)
+    assert [planned.labels[column].name for column in examples["c"].labels] == ["x"]
