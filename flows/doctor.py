@@ -25,7 +25,8 @@ from infra.cluster import ray_session
 from infra.logs import quiet_to
 from infra.problem import Problem
 from infra.settings import ClusterConfig, EnhanceConfig, LimitsConfig, RunConfig, UserModel
-from models.catalog import built_in, resolve
+from models import weights
+from models.catalog import built_in, resolve, trained
 
 SECONDS, RATE, SIDE = 2, 10, 64
 
@@ -55,8 +56,12 @@ def print_examination(checks: Sequence[Check], console: Console) -> None:
 def _checks(config: RunConfig | None) -> Iterator[tuple[str, Callable[[], str]]]:
     yield "machine", _machine
     yield "decode", _decode
+    taggers = trained(config.tag, config.models) if config else ()
     for name in dict.fromkeys([*config.embed, *config.tag]) if config else [built_in()[0].name]:
-        yield f"model {name}", partial(_infer, name, config.models if config else [])
+        if name not in {entry.name for entry in taggers}:
+            yield f"model {name}", partial(_infer, name, config.models if config else [])
+    for tagger in taggers:
+        yield f"tagger {tagger.name}", partial(_tag, tagger)
     for entry in config.enhance if config else [EnhanceConfig(recipe="denoise+upscale-x2")]:
         yield f"recipe {entry.label}", partial(_restore, entry)
     yield "ray", lambda: _start_ray(config.cluster if config else ClusterConfig())
@@ -115,6 +120,17 @@ def _infer(name: str, models: Sequence[UserModel]) -> str:
     found = predictor.predict(np.full((1, side, side, 3), 127, np.uint8))
     size = 0 if found.embedding is None else found.embedding.shape[1]
     return f"weights verified, one frame on {predictor.device} gave {size} numbers and {len(spec.labels)} classes"
+
+
+def _tag(entry: UserModel) -> str:
+    from models.tagger import Tagger
+    from models.tagger_spec import tagger_spec
+
+    spec = tagger_spec(entry)
+    tagger = Tagger(weights.fetch(spec.weights, spec.sha256))
+    widths = [source.width for source in tagger.shape.inputs]
+    found = tagger.scores([np.zeros((SECONDS, sum(widths)), np.float32)])
+    return f"weights verified, {SECONDS} frames of {' + '.join(spec.inputs)} gave {found.shape[1]} scores on {tagger.device}"
 
 
 def _restore(entry: EnhanceConfig) -> str:

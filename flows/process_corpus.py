@@ -1,15 +1,16 @@
 """process-corpus: from a corpus to Parquet and restored videos; what is missing is computed, what is there is left alone.
 
-    plan -> lease -> process: decode, infer -> process: enhance -> report
+    plan -> lease -> process: decode, infer -> process: tag -> process: enhance -> report
 
 Runs as a Prefect flow, with a server or a temporary one, and as the plain function `process_corpus.fn` without any.
 """
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from prefect import flow
 from prefect.artifacts import create_table_artifact
@@ -28,13 +29,15 @@ from infra.storage import StorageError, normal
 from tasks.labels import read_labels
 from tasks.leftovers import delete_leftovers, delete_published_staging
 from tasks.membership import note_members
-from tasks.plan import RunPlan, before_enhancement, enhancement, manifest_columns, overlay_work, staged_in_vain
+from tasks.plan import RunPlan, enhancement, from_embeddings, from_source, manifest_columns, overlay_work, staged_in_vain
 from tasks.publish import PublishContext
 from tasks.record import CorpusCoverage, RunSummary, Status, summarize, write_record
 from tasks.report import write_report
 from tasks.select import Selection
 from tasks.source import LOOSE
 from tasks.tally import Tally
+
+Work = Literal["decode, infer", "tag", "enhance"]  # what the stage between reading and publishing does
 
 RETRIES = 2
 RETRY_DELAY_S = 10
@@ -177,25 +180,32 @@ def process_shards(plan: RunPlan, run_id: str, held: Lease) -> Processed:
     if plan.config.source.kind in LOOSE:
         note_members(plan.config.output, plan.corpus)
     with ray_session(plan.config.cluster, preload=("tasks.workers",)) as found:
-        first = _carried_through(before_enhancement(plan), run_id, held, found)
+        first = _carried_through(from_source(plan), "decode, infer", run_id, held, found)
         if first.stopped:
             return first
-        try:
-            second = _carried_through(enhancement(plan), run_id, held, found)
-        except StorageError as error:  # what is published cannot be read now
-            second = Processed("work left", Tally(), (str(error),))
-    status: Status = second.status if second.status != "done" else first.status
-    return Processed(status, first.tally.joined(second.tally), (*first.problems, *second.problems))
+        second = _of_published(plan, from_embeddings, "tag", run_id, held, found)
+        third = Processed("done", Tally(), ()) if second.stopped else _of_published(plan, enhancement, "enhance", run_id, held, found)
+    parts = (first, second, third)
+    status: Status = next((part.status for part in reversed(parts) if part.status != "done"), "done")
+    tally = first.tally.joined(tagging=second.tally, enhancement=third.tally)
+    return Processed(status, tally, tuple(problem for part in parts for problem in part.problems))
 
 
-def _carried_through(plan: RunPlan, run_id: str, held: Lease, found: Resources) -> Processed:
-    """One part of a plan: everything but enhancement, or enhancement."""
-    from tasks.pipeline import Run, TooManyFailures, enhance, process  # brings Ray Data, which a run with nothing to do need not load
+def _of_published(plan: RunPlan, part: Callable[[RunPlan], RunPlan], work: Work, run_id: str, held: Lease, found: Resources) -> Processed:
+    """A part of a plan that is planned anew, from what is published by then."""
+    try:
+        return _carried_through(part(plan), work, run_id, held, found)
+    except StorageError as error:  # what is published cannot be read now
+        return Processed("work left", Tally(), (str(error),))
+
+
+def _carried_through(plan: RunPlan, work: Work, run_id: str, held: Lease, found: Resources) -> Processed:
+    """One part of a plan."""
+    from tasks.pipeline import Run, TooManyFailures, enhance, process, tag  # brings Ray Data, which a run with nothing to do need not load
 
     if not plan.work:
         return Processed("done", Tally(), ())
-    enhancing = all(feature.table == "enhanced" for work in plan.work for feature in work.features)
-    watch, seen = Watch(plan, "enhance" if enhancing else "decode, infer"), Tally()
+    watch, seen = Watch(plan, work), Tally()
 
     def counted(tally: Tally) -> None:
         nonlocal seen
@@ -207,7 +217,7 @@ def _carried_through(plan: RunPlan, run_id: str, held: Lease, found: Resources) 
     context = PublishContext(plan.config.output, run_id, plan.corpus.identity, labels, plan.labels_etags, overlay_work(plan), held.confirm)
     run = Run(plan.config, context, plan.work, counted, watch.failure)
     try:
-        tally = (enhance if enhancing else process)(run, found)
+        tally = {"decode, infer": process, "tag": tag, "enhance": enhance}[work](run, found)
     except TooManyFailures as error:
         return Processed("too many failures", error.tally, (str(error), *error.tally.problems), stopped=True)
     except Exception as error:

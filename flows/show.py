@@ -86,8 +86,8 @@ def print_summary(summary: RunSummary, console: Console) -> None:
 def _did(summary: RunSummary) -> str:
     if summary.status == "nothing to do":
         return f"{_counted(summary.shards, 'shard')} published already, for every feature asked for"
-    enhanced = f", {summary.enhanced:,} enhanced" if summary.enhanced else ""
-    clips = f"{_counted(summary.clips, 'clip')}{enhanced} in {summary.elapsed_s:.1f} s"
+    more = "".join(f", {count:,} {done}" for count, done in ((summary.tagged, "tagged"), (summary.enhanced, "enhanced")) if count)
+    clips = f"{_counted(summary.clips, 'clip')}{more} in {summary.elapsed_s:.1f} s"
     return f"{clips}, {summary.shards_published:,} of {_counted(summary.shards, 'shard')} published by this run"
 
 

@@ -7,7 +7,7 @@ import re
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticKnownError
 
 
@@ -106,9 +106,24 @@ class UserModel(Settings):
         description="a name of letters, digits and . _ -, for `embed`, `tag` and the output",
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
     )
-    factory: str = Field(description='"package.module:callable", whose callable returns a torch.nn.Module', pattern=r"^[\w.]+:\w+$")
-    weights: Address = Field(description="package:NAME/FILE, file:, s3: or https: address of safetensors or pth weights")
-    sha256: str = Field(description="64 hex digits in lower case, as sha256sum prints for the weights file", pattern=r"^[0-9a-f]{64}$")
+    tagger: Address | None = Field(
+        None, description="for `tag`: path, file:, s3: or https: address of a trained tagger, which runs over stored embeddings"
+    )
+    factory: str | None = Field(
+        None,
+        description='"package.module:callable", whose callable returns a torch.nn.Module; a trained tagger has none',
+        pattern=r"^[\w.]+:\w+$",
+        validate_default=True,
+    )
+    weights: Address | None = Field(
+        None, description="package:NAME/FILE, file:, s3: or https: address of safetensors or pth weights", validate_default=True
+    )
+    sha256: str | None = Field(
+        None,
+        description="64 hex digits in lower case, as sha256sum prints for the weights file; a tagger on this machine needs none",
+        pattern=r"^[0-9a-f]{64}$",
+        validate_default=True,
+    )
     task: list[str] = Field(["embed"], description="embed, tag or both: what the module's forward returns")
     labels: str | None = Field(None, description="tag: file with one label a line")
     resize: PositiveWhole = Field(256, description="pixels of the shorter side after resizing")
@@ -116,6 +131,20 @@ class UserModel(Settings):
     mean: tuple[Real, Real, Real] = Field((123.675, 116.28, 103.53), description="RGB mean subtracted, 0..255")
     std: tuple[Real, Real, Real] = Field((58.395, 57.12, 57.375), description="RGB divisor, 0..255")
     licence: str = Field("unknown", description="licence of the weights")
+
+    @field_validator("factory", "weights", "sha256")
+    @classmethod
+    def _needed_without_tagger(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is None and info.data.get("tagger", "") is None:
+            raise PydanticKnownError("missing")
+        return value
+
+    @model_validator(mode="after")
+    def _says_of_a_tagger_only_what_its_file_does_not(self) -> Self:
+        more = self.model_fields_set - {"name", "tagger", "sha256", "licence"}
+        if self.tagger is not None and more:
+            raise ValueError(f"{min(more)} does not go with tagger, whose file says all of that; take {min(more)} out")
+        return self
 
 
 class EnhanceConfig(Settings):

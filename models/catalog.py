@@ -34,11 +34,27 @@ def resolve(name: str, user_models: "Sequence[UserModel]" = (), *, task: Task | 
     return spec
 
 
-def _named(name: str, user_models: "Sequence[UserModel]") -> ModelSpec:
-    known = {spec.name: spec for spec in built_in()}
+def trained(names: Sequence[str], user_models: "Sequence[UserModel]") -> "tuple[UserModel, ...]":
+    """The trained taggers among these names, each once.
+
+    Raises:
+        Problem: the name of a user's model belongs to a built-in one.
+    """
+    own = _own(user_models)
+    return tuple(own[name] for name in dict.fromkeys(names) if name in own and own[name].tagger is not None)
+
+
+def _own(user_models: "Sequence[UserModel]") -> "dict[str, UserModel]":
     own = {model.name: model for model in user_models}
-    if taken := sorted(own.keys() & known.keys()):
+    if taken := sorted(own.keys() & {spec.name for spec in built_in()}):
         raise Problem(f"models: the name {taken[0]} belongs to a built-in model; give yours another name")
+    return own
+
+
+def _named(name: str, user_models: "Sequence[UserModel]") -> ModelSpec:
+    known, own = {spec.name: spec for spec in built_in()}, _own(user_models)
+    if name in own and own[name].tagger is not None:
+        raise Problem(f"model {name}: is a trained tagger, which looks at stored embeddings and not at frames; name it in `tag` alone")
     if name in own:
         return _from_user(own[name])
     if name not in known:
@@ -83,6 +99,9 @@ def _unknown(name: str, names: Sequence[str]) -> str:
 
 
 def _from_user(model: "UserModel") -> ModelSpec:
+    assert model.factory is not None
+    assert model.weights is not None
+    assert model.sha256 is not None
     try:
         return ModelSpec(
             name=model.name,

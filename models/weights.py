@@ -47,6 +47,17 @@ def fetch(uri: str, sha256: str) -> Path:
     return _verified(local, uri, sha256) if local else _cached(uri, sha256)
 
 
+def digest_of(uri: str) -> str:
+    """The sha256 of a file: address, for those who trust the file that lies there.
+
+    Raises:
+        Problem: there is no such file, or it cannot be read.
+    """
+    local = _local(uri)
+    assert local is not None
+    return _readable_digest(local, uri)
+
+
 def check(spec: NetworkSpec) -> None:
     """All that can be known of a model here without torch, the network or a download: address, presence, digest, package of the factory.
 
@@ -125,13 +136,17 @@ def _digest(path: Path) -> str:
 
 
 def _verified(path: Path, uri: str, sha256: str) -> Path:
-    try:
-        found = _digest(path)
-    except OSError as error:
-        raise Problem(f"weights {uri}: cannot be read: {error}; correct its permissions or the entry's weights") from error
+    found = _readable_digest(path, uri)
     if found != sha256:
         raise Problem(_wrong(uri, found, sha256))
     return path
+
+
+def _readable_digest(path: Path, uri: str) -> str:
+    try:
+        return _digest(path)
+    except OSError as error:
+        raise Problem(f"weights {uri}: cannot be read: {error}; correct its permissions or the entry's weights") from error
 
 
 def _wrong(uri: str, found: str, sha256: str) -> str:

@@ -15,12 +15,14 @@ from infra.problem import Problem
 from infra.settings import RunConfig, SourceKind
 from infra.storage import StorageError
 from models.spec import ModelSpec
+from models.tagger_spec import TaggerSpec
 from tasks.encoded import Failure, Outcome
 from tasks.enhance_workers import EnhanceWorker, read_clips
-from tasks.feature import model_specs
+from tasks.feature import model_specs, tagger_specs
 from tasks.publish import HoleError, PublishContext, PublishedShard, publish_shard
 from tasks.shardwork import ShardWork
 from tasks.stage import Stage, apply, pack, unpack
+from tasks.tag_workers import TagWorker, read_stored
 from tasks.tally import Tally, allowed_failures
 from tasks.workers import ClipWorker, DecodeWorker, InferWorker, RecordWorker, read_parcels
 
@@ -53,6 +55,15 @@ def enhance_stages(config: RunConfig, ids: tuple[str, str], found: Resources) ->
         return (read, Stage("enhance", EnhanceWorker, (config, *ids), found.gpus, cpus=READER_CPUS, gpus=1))
     threads = min(ENHANCE_THREADS, found.cpus)
     return (read, Stage("enhance", EnhanceWorker, (config, *ids, threads), found.cpus // threads, cpus=WORKER_CPUS * threads))
+
+
+def tag_stages(config: RunConfig, taggers: Sequence[TaggerSpec], ids: tuple[str, str], found: Resources) -> tuple[Stage, ...]:
+    """The stages of taggers over stored embeddings: an actor per GPU, else per core."""
+    read = Stage("read", read_stored, (config,), cpus=READER_CPUS)
+    arguments = (config, taggers, *ids)
+    if found.gpus:
+        return (read, Stage("tag", TagWorker, arguments, found.gpus, cpus=READER_CPUS, gpus=1))
+    return (read, Stage("tag", TagWorker, arguments, found.cpus, cpus=WORKER_CPUS))
 
 
 def dataset_of(work: Sequence[ShardWork], steps: Sequence[Stage]) -> "ray.data.Dataset":
@@ -98,8 +109,15 @@ def process(run: Run, found: Resources) -> Tally:
     return _carried_out(run, try_id, stages(run.config, models, (run.context.run_id, try_id), found))
 
 
+def tag(run: Run, found: Resources) -> Tally:
+    """Tag and publish every clip whose embeddings are published and whose tags the plan's second part lacks; raises as `process`."""
+    try_id, wanted = _new_try(), {feature.model for work in run.work for feature in work.features}
+    taggers = tuple(spec for spec in tagger_specs(run.config) if spec.name in wanted)
+    return _carried_out(run, try_id, tag_stages(run.config, taggers, (run.context.run_id, try_id), found))
+
+
 def enhance(run: Run, found: Resources) -> Tally:
-    """Restore and publish every clip that the plan's second part lacks; raises as `process`."""
+    """Restore and publish every clip that the plan's last part lacks; raises as `process`."""
     try_id, wanted = _new_try(), {feature.model for work in run.work for feature in work.features}
     recipes = [recipe for recipe in run.config.enhance if recipe.label in wanted]
     config = run.config.model_copy(update={"enhance": recipes})

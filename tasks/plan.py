@@ -2,10 +2,10 @@
 
 shards of the source  x  features   -   visible files made from the same source, by the same version
 
-It comes in two parts: what is decoded and inferred, and then, of clips that are published, what is enhanced.
+It comes in three parts: what is decoded and inferred; then, of what is published, what is tagged from stored embeddings; then what is enhanced.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -17,7 +17,7 @@ from infra.settings import RunConfig, SourceKind
 from models import weights
 from tasks import manifest
 from tasks.encoding import Encoding, check_encoding
-from tasks.feature import Feature, features_of, model_specs, recipes_of
+from tasks.feature import RECORD_MODELS, Feature, features_of, model_specs, recipes_of
 from tasks.labels import labels_etag
 from tasks.media import listed_digest
 from tasks.membership import read_members
@@ -71,6 +71,7 @@ def plan_run(config: RunConfig, selection: Selection | None = None) -> RunPlan:
     labels = {shard.name: labels_etag(corpus, shard) for shard in corpus.shards}
     state = _state(config, corpus, published, labels)
     work = _missing(corpus, state) if selection is None else _selected(config.output, corpus, state, selection)
+    _refuse_what_nothing_makes(config, features, work)
     return RunPlan(config, corpus, features, work, labels, selection)
 
 
@@ -79,21 +80,32 @@ def work_left(plan: RunPlan, published: Published) -> tuple[ShardWork, ...]:
     return _missing(plan.corpus, _state(plan.config, plan.corpus, published, plan.labels_etags))
 
 
-def before_enhancement(plan: RunPlan) -> RunPlan:
-    """The part of a plan that comes first: everything but enhancement."""
-    return _only(plan, plan.work, frozenset(feature for feature in plan.features if feature.table != "enhanced"))
+def from_source(plan: RunPlan) -> RunPlan:
+    """The part of a plan that comes first: what is made from the source by looking at each clip once."""
+    return _only(plan, plan.work, frozenset(feature for feature in plan.features if feature.table != "enhanced" and not feature.inputs))
+
+
+def from_embeddings(plan: RunPlan) -> RunPlan:
+    """The part of a plan that comes second, planned anew: tags of shards whose clips and embeddings are published."""
+    tags = frozenset(feature for feature in plan.features if feature.inputs)
+    return _of_published(plan, tags, needs=frozenset(folder for feature in tags for folder in feature.inputs))
 
 
 def enhancement(plan: RunPlan) -> RunPlan:
-    """The part of a plan that comes second, planned anew: shards whose clips are not published are for another run."""
-    enhanced = frozenset(feature for feature in plan.features if feature.table == "enhanced")
-    if not enhanced:
-        return _only(plan, (), enhanced)
+    """The part of a plan that comes last, planned anew: shards whose clips are not published are for another run."""
+    return _of_published(plan, frozenset(feature for feature in plan.features if feature.table == "enhanced"))
+
+
+def _of_published(plan: RunPlan, features: frozenset[Feature], *, needs: Set[str] = frozenset()) -> RunPlan:
+    """Work on these features, of shards that lack none of the folders that they need."""
+    if not features:
+        return _only(plan, (), features)
     published = {feature: footers(plan.config.output, feature) for feature in plan.features}
     state = _state(plan.config, plan.corpus, published, plan.labels_etags)
     planned = {work.shard.name: work for work in plan.work}
-    found = (_joined(state.work_of(shard), planned.get(shard.name), plan) for shard in plan.corpus.shards)
-    return _only(plan, tuple(work for work in found if work.listed and work.unchanged), enhanced)
+    able = (work for work in map(state.work_of, plan.corpus.shards) if needs.isdisjoint(feature.folder for feature in work.features))
+    joined = (_joined(work, planned.get(work.shard.name), plan) for work in able)
+    return _only(plan, tuple(work for work in joined if work.listed and work.unchanged), features)
 
 
 def _joined(work: ShardWork, planned: ShardWork | None, plan: RunPlan) -> ShardWork:
@@ -124,9 +136,9 @@ def staged_in_vain(plan: RunPlan) -> tuple[Staging, ...]:
 def overlay_work(plan: RunPlan) -> ShardWork | None:
     """The archive of replacements as work of its own: computed once, staged for the shards it overrides."""
     overlay = plan.corpus.replacements
-    if overlay is None or not plan.work:
-        return None
     wanted = {feature for work in plan.work for feature in work.features}
+    if overlay is None or all(feature.inputs for feature in wanted):  # published embeddings are those of the replacements
+        return None
     features = tuple(feature for feature in plan.features if feature in wanted)
     retried = frozenset(attempt for work in plan.work for attempt in work.retried)
     return ShardWork(overlay, features, frozenset(), listed=False, unchanged=False, overlay=True, retried=retried)
@@ -218,7 +230,13 @@ class _Output:
             return footer is not None and (footer.source_etag, footer.version, footer.labels_etag) == wanted
         if footer is None:
             return clips is not None and clips.source_etag == shard.etag and (not clips.rows or feature.folder in self._empty(shard))
-        return footer.source_etag == shard.etag and (clips is None or not is_behind(footer, clips))
+        inputs_as_then = not feature.inputs or clips is None or footer.inputless == self._inputless(feature, shard, clips)
+        return footer.source_etag == shard.etag and (clips is None or not is_behind(footer, clips)) and inputs_as_then
+
+    def _inputless(self, feature: Feature, shard: Shard, clips: Footer) -> int:
+        """Rows that the embeddings which a tagger reads lack now, all of them together."""
+        found = (self.published[other].get(shard.name) for other in self.features if other.folder in feature.inputs)
+        return sum(footer.failed if footer else clips.planned for footer in found)
 
     def _failures_are_behind(self, shard: Shard, clips: Footer | None) -> bool:
         """Whether a retry ended between the last two files of the shard."""
@@ -236,6 +254,16 @@ class _Output:
             return frozenset(pictured)
         same = (f for f in self.features[1:] if (footer := self.published[f].get(shard.name)) and footer.source_etag == clips.source_etag)
         return frozenset({"clips", *self._empty(shard), *pictured, *(feature.folder for feature in same)})
+
+
+def _refuse_what_nothing_makes(config: RunConfig, features: Sequence[Feature], work: Sequence[ShardWork]) -> None:
+    """A tagger may read embeddings that the output holds and the run does not make, but then they are there of every shard."""
+    made = RECORD_MODELS if config.source.kind is SourceKind.YOUTUBE8M else config.embed
+    lacking = ((feature, item.shard) for item in work for feature in item.features if feature.table == "embeddings" and feature.model not in made)
+    for feature, shard in lacking:
+        reader = next(tags.model for tags in features if feature.folder in tags.inputs)
+        fix = f"add {feature.model} to `embed`, or take {reader} out of `tag`"
+        raise Problem(f"tag: {reader} reads {feature.label}, which {config.output} lacks of {shard.name} and this run does not make; {fix}")
 
 
 def _refuse_another_corpus(config: RunConfig, corpus: Corpus, published: Published) -> None:

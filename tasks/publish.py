@@ -22,13 +22,12 @@ from infra import storage
 from infra.crash_point import CrashPoint, crash_point
 from tasks import digest
 from tasks.digest import SealedFile
-from tasks.feature import Feature
+from tasks.feature import SOURCE_STAGES, Feature
 from tasks.labels import Labels, add_manifest_columns
 from tasks.media import delete_unnamed, listing_digest, media_folder, media_name, publish_media
 from tasks.published import FAILURES_FOLDER, Coverage, Footer, path_of, read_footer, read_rows
 from tasks.schema import CLIPS, ENHANCED, FAILURES, RECORD_CLIPS
 from tasks.shardwork import (
-    SOURCE_STAGES,
     RowFile,
     ShardWork,
     attempt_of,
@@ -153,7 +152,7 @@ class _Publication:
             if all(feature.table == "enhanced" for feature in chosen):  # what the other tables were made from is not looked at
                 return True
             return not any(feature.table == "clips" for feature in chosen) and key_of(failure)[0] in self.clipless
-        return not any(explains(failure, feature) for feature in chosen)
+        return not any(failure["stage"] == feature.model for feature in chosen)
 
     def _counted(self, failure: dict[str, object]) -> dict[str, object]:
         """A retried failure counts the tries before."""
@@ -173,6 +172,7 @@ class _Publication:
         holds = before and before.source_etag == self.work.shard.etag and before.clipless <= len(self.clipless)
         still = set(before.empty) if before and holds else set()
         still -= {feature.folder for feature in chosen}
+        still -= {feature.folder for feature in self.work.settled if not {chose.folder for chose in chosen}.isdisjoint(feature.inputs)}
         return tuple(sorted(still | {feature.folder for feature, choice in chosen.items() if not choice and feature.table != "clips"}))
 
     def _publish_failures(self, failures: list[dict[str, object]], empty: tuple[str, ...]) -> str | None:
@@ -280,8 +280,13 @@ class _Publication:
             failed=failed,
             rows=rows,
             clipless=len(self.clipless),
+            inputless=self._inputless(feature) if feature else 0,
             coverage=coverage if described else Coverage(),
         )
+
+    def _inputless(self, feature: Feature) -> int:
+        found = (path_of(self.context.output, folder, self.work.shard.name) for folder in feature.inputs)
+        return sum(read_footer(uri).failed if storage.exists(uri) else len(self.members) for uri in found)
 
 
 def _edge(feature: Feature) -> CrashPoint:

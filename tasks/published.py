@@ -46,6 +46,7 @@ class Footer:
     failed: int  # of these, without a row in this table
     rows: int = 0
     clipless: int = 0  # members without a row of `clips` when this file was written
+    inputless: int = 0  # of tags made from embeddings: rows that these lacked when this file was written, all of them together
     coverage: Coverage = Coverage()
     media: str = ""  # of `enhanced`: `tasks.media.listing_digest` of the folder with the shard's files
     empty: tuple[str, ...] = ()  # of the failures' file: folders that have no file of this shard, because no clip gave a row
@@ -64,6 +65,7 @@ class Footer:
             "planned": str(self.planned),
             "failed": str(self.failed),
             "clipless": str(self.clipless),
+            "inputless": str(self.inputless),
             "coverage": json.dumps([self.coverage.annotated, self.coverage.replaced, self.coverage.ignored]),
             "media": self.media,
             "empty": json.dumps(self.empty),
@@ -113,6 +115,7 @@ def footer_of(meta: pq.FileMetaData) -> Footer:
         failed=int(values["vidmill.failed"]),
         rows=meta.num_rows,
         clipless=int(values["vidmill.clipless"]),
+        inputless=int(values.get("vidmill.inputless", "0")),  # files written before there were such tags do not say so
         coverage=Coverage(*json.loads(values["vidmill.coverage"])),
         media=values.get("vidmill.media", ""),  # files written before there was any do not say so
         empty=tuple(json.loads(values["vidmill.empty"])),

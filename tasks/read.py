@@ -22,8 +22,9 @@ from infra.storage import Cause, ObjectInfo, StorageError
 from tasks import youtube8m
 from tasks.clip import ClipError, ClipInfo, FailureKind, Window
 from tasks.encoded import EncodedClip, failed_clip
+from tasks.feature import SOURCE_STAGES
 from tasks.isolate import Decoder
-from tasks.shardwork import SOURCE_STAGES, ShardWork, attempt_of, held_etags, key_of, published_clips, published_failures
+from tasks.shardwork import ShardWork, attempt_of, held_etags, key_of, published_clips, published_failures
 from tasks.source import LOOSE, SourceFile, is_video
 from tasks.tar import BadMember, Member, members
 from tasks.tfrecord import BadRecord, Record, records

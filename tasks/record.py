@@ -55,6 +55,7 @@ class RunSummary:
     problems: tuple[str, ...]  # why shards are left
     elapsed_s: float
     notices: tuple[str, ...] = ()  # what is no problem of this run and should be known
+    tagged: int = 0  # clips that this run tagged from stored embeddings, good or bad
     enhanced: int = 0  # clips that this run restored by some recipe, good or bad
     report: str | None = None  # page of before and after
 
@@ -151,6 +152,7 @@ def summarize(plan: RunPlan, run_id: str, status: Status, tally: Tally, problems
         shards=len(shards),
         shards_published=len({published.shard for published in tally.published}),
         clips=tally.clips,
+        tagged=tally.tagged,
         enhanced=tally.enhanced,
         features=tuple(feature_outcome(feature, footers_of) for feature, footers_of in published.items()),
         failures=group_failures(failures),

@@ -3,7 +3,7 @@
 Knows the schema and the data model; writes nothing.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -131,13 +131,22 @@ def _vectors(values: np.ndarray, kind: pa.DataType) -> pa.FixedSizeListArray:
 
 def _tag_rows(found: Sequence[tuple[DecodedClip, Prediction]], shard: str, labels: Sequence[str]) -> pa.Table:
     columns: dict[str, Any] = _columns(found, shard)
-    columns["tags"] = [_best(prediction.probabilities, labels) for _, prediction in found]
+    columns["tags"] = [_best(prediction.probabilities.mean(axis=0), labels) for _, prediction in found if prediction.probabilities is not None]
     return _with_etags(pa.table(columns, TAGS), found)
 
 
-def _best(probabilities: np.ndarray | None, labels: Sequence[str]) -> list[dict[str, Any]]:
-    """Labels of the highest mean probability over the clip's frames, best first."""
-    assert probabilities is not None
-    mean = probabilities.mean(axis=0)
-    best = np.argsort(-mean, kind="stable")[:TAGS_PER_CLIP]
-    return [{"label": labels[index], "score": float(mean[index])} for index in best]
+def scored_rows(clips: Sequence[Mapping[str, Any]], scores: Sequence[np.ndarray], labels: Sequence[str], *, shard: str) -> pa.Table:
+    """Rows of `tags` of published clips.
+
+    Args:
+        clips: rows of `clips`, with source_etag.
+        scores: float32 [K] each, 0..1.
+    """
+    tagged = [{**clip, "shard": shard, "tags": _best(found, labels)} for clip, found in zip(clips, scores, strict=True)]
+    return pa.Table.from_pylist(tagged, TAGS.append(ETAG))
+
+
+def _best(scores: np.ndarray, labels: Sequence[str]) -> list[dict[str, Any]]:
+    """The labels of the highest scores, best first."""
+    best = np.argsort(-scores, kind="stable")[:TAGS_PER_CLIP]
+    return [{"label": labels[index], "score": float(scores[index])} for index in best]

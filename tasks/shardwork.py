@@ -11,14 +11,12 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from tasks.feature import Feature, maker_in
+from tasks.feature import SOURCE_STAGES, Feature, maker_in
 from tasks.media import media_folder, media_name, with_media
 from tasks.published import FAILURES_FOLDER, path_of, read_footer, read_rows
 from tasks.schema import CLIPS
 from tasks.source import Shard
 from tasks.staging import Roster, Staging
-
-SOURCE_STAGES = ("read", "decode")  # a failure here leaves every feature without a row
 
 Key = tuple[str, str]  # (clip_id, or member where none could be formed; source_etag)
 Attempt = tuple[str, str]  # (clip_id or member, stage) of a failure
@@ -122,8 +120,8 @@ def attempt_of(failure: Mapping[str, object]) -> Attempt:
 
 
 def explains(failure: Mapping[str, object], feature: Feature) -> bool:
-    """Whether the failure is why the feature has no row for the clip."""
-    return failure["stage"] in SOURCE_STAGES or failure["stage"] == feature.model
+    """Whether the failure is why the feature, or what it is made from, has no row for the clip."""
+    return failure["stage"] in SOURCE_STAGES or failure["stage"] in feature.makers
 
 
 def known_keys(output: str, work: ShardWork) -> set[Key]:

@@ -22,7 +22,8 @@ class Tally:
     """Counts of a run so far."""
 
     clips: int = 0  # computed by this run, good or bad
-    enhanced: int = 0  # by this run, good or bad, once that part is over
+    tagged: int = 0  # from stored embeddings by this run, good or bad, once that part is over
+    enhanced: int = 0  # the same of restored clips
     known: int = 0  # finished by earlier runs
     failed: int = 0  # of `clips`
     read_shards: int = 0
@@ -46,10 +47,17 @@ class Tally:
             del self.counts[outcome.shard]
         return complete
 
-    def joined(self, later: "Tally") -> "Tally":
-        """This part of a run and the enhancement that came after it."""
-        published, problems = [*self.published, *later.published], [*self.problems, *later.problems]
-        return replace(self, enhanced=later.clips, failed=self.failed + later.failed, published=published, problems=problems)
+    def joined(self, *, tagging: "Tally | None" = None, enhancement: "Tally | None" = None) -> "Tally":
+        """This part of a run and those that came after it."""
+        later = [part for part in (tagging, enhancement) if part]
+        return replace(
+            self,
+            tagged=tagging.clips if tagging else self.tagged,
+            enhanced=enhancement.clips if enhancement else self.enhanced,
+            failed=sum((part.failed for part in later), self.failed),
+            published=[*self.published, *(shard for part in later for shard in part.published)],
+            problems=[*self.problems, *(problem for part in later for problem in part.problems)],
+        )
 
     def _end(self, count: _ShardCount, end: ShardEnd) -> None:
         self.read_shards += 1

@@ -9,7 +9,7 @@ Knows the tables and the record of the last run. Memory: 8 bytes per clip of one
 
 import shlex
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import compress, islice
@@ -18,12 +18,11 @@ import numpy as np
 
 from infra.problem import Problem
 from infra.storage import ObjectInfo
-from tasks.feature import Feature
+from tasks.feature import SOURCE_STAGES, Feature
 from tasks.media_check import MediaFault, check_media, media_place, media_places, unnamed
 from tasks.published import FAILURES_FOLDER, Footer, is_behind, path_of
 from tasks.record import newest_records, runs_folder
 from tasks.select import Selection
-from tasks.shardwork import SOURCE_STAGES
 from tasks.visible import Examined, VisibleFile, attempts_in, examine, named, visible_files
 
 THREADS = 8
@@ -110,12 +109,14 @@ class _Failures:
     examined: Examined
     needed: np.ndarray  # bool, per row
 
-    def explaining(self, model: str | None, rows: np.ndarray) -> np.ndarray:
-        """Hashes of clips without a row that failed on the way to this model's."""
-        of_model = np.array([stage in SOURCE_STAGES or stage == model for stage in self.examined.stages], np.bool_)
-        reasons = of_model & ~np.isin(self.examined.keys, rows)
-        self.needed |= reasons
-        return np.unique(self.examined.keys[reasons])
+    def explaining(self, model: str | None, rows: np.ndarray, *, makers: Set[str | None] = frozenset()) -> np.ndarray:
+        """Hashes of clips without a row that failed on the way to this model's, or to what it reads."""
+        without = ~np.isin(self.examined.keys, rows)
+        self.needed |= without & self._at({*SOURCE_STAGES, model})
+        return np.unique(self.examined.keys[without & self._at({*SOURCE_STAGES, model, *makers})])
+
+    def _at(self, stages: Set[str | None]) -> np.ndarray:
+        return np.array([stage in stages for stage in self.examined.stages], np.bool_)
 
 
 class _Checking:
@@ -174,7 +175,8 @@ class _Checking:
         assert footer is not None
         feature = self.features.get(file.folder)
         failures = self.failures.get(file.shard)
-        explained = failures.explaining(footer.model or None, examined.keys) if failures else examined.keys[:0]
+        makers = feature.makers if feature else frozenset()
+        explained = failures.explaining(footer.model or None, examined.keys, makers=makers) if failures else examined.keys[:0]
         if file.folder == "clips":
             self.clips[file.shard] = footer
         if feature is None or file.shard not in self.shards or file.shard in self.doubtful:
@@ -198,7 +200,7 @@ class _Checking:
         """A shard may have no file of a feature only where failures explain every clip."""
         for shard in sorted(self.shards - there - self.doubtful):
             clips, failures = self.clips.get(shard), self.failures.get(shard)
-            explained = len(failures.explaining(feature.model, np.empty(0, np.uint64))) if failures else 0
+            explained = len(failures.explaining(feature.model, np.empty(0, np.uint64), makers=feature.makers)) if failures else 0
             if feature.table != "clips" and clips and explained == clips.planned:
                 yield ShardCheck(shard, clips.planned, 0, explained)
             else:

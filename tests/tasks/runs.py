@@ -9,18 +9,19 @@ from unittest.mock import patch
 from infra import storage
 from infra.settings import LimitsConfig, RunConfig, SourceKind
 from models.recipe import Recipe
-from tasks.encoded import Failure, Outcome, Parcel
+from tasks.encoded import Failure, Outcome
 from tasks.enhance_workers import EnhanceWorker, read_clips
-from tasks.feature import model_specs
+from tasks.feature import model_specs, tagger_specs
 from tasks.isolate import Decoder
 from tasks.labels import Labels, read_labels
 from tasks.leftovers import delete_published_staging
 from tasks.membership import note_members
-from tasks.plan import RunPlan, before_enhancement, enhancement, manifest_columns, overlay_work, plan_run
+from tasks.plan import RunPlan, enhancement, from_embeddings, from_source, manifest_columns, overlay_work, plan_run
 from tasks.publish import PublishContext, publish_shard
 from tasks.record import RunSummary, Status, new_run_id, summarize, write_record
 from tasks.select import Selection, selection_of
 from tasks.source import LOOSE
+from tasks.tag_workers import TagWorker, read_stored
 from tasks.tally import Tally
 from tasks.verify import altered_files
 from tasks.workers import ClipWorker, RecordWorker, read_parcels
@@ -49,11 +50,13 @@ def run(config: RunConfig, *, select: Sequence[str] = ()) -> RunSummary:
     if config.source.kind in LOOSE and plan.work:
         note_members(config.output, plan.corpus)
     labels = read_labels(plan.corpus, manifest_columns(config))
-    first = before_enhancement(plan)
+    first = from_source(plan)
     _carry_through(first, _context(first, labels, run_id), tally, read_parcels, _worker)
-    second, later = enhancement(plan), Tally()
-    _carry_through(second, _context(second, labels, run_id), later, read_clips, _enhance_worker)
-    tally = tally.joined(later)
+    second, tagging = from_embeddings(plan), Tally()
+    _carry_through(second, _context(second, labels, run_id), tagging, read_stored, _tag_worker)
+    third, enhancing = enhancement(plan), Tally()
+    _carry_through(third, _context(third, labels, run_id), enhancing, read_clips, _enhance_worker)
+    tally = tally.joined(tagging=tagging, enhancement=enhancing)
     status: Status = "work left" if tally.problems else "done" if plan.work else "nothing to do"
     summary = summarize(plan, run_id, status, tally, tally.problems, 1.0)
     if plan.work:
@@ -72,7 +75,7 @@ def _context(plan: RunPlan, labels: Labels, run_id: str) -> PublishContext:
 
 
 def _carry_through(
-    plan: RunPlan, context: PublishContext, tally: Tally, read: Callable[..., Iterator[Parcel]], worker_of: Callable[..., Callable[[Parcel], Outcome]]
+    plan: RunPlan, context: PublishContext, tally: Tally, read: Callable[..., Iterator[Any]], worker_of: Callable[..., Callable[[Any], Outcome]]
 ) -> None:
     """One part of a run."""
     worker = worker_of(plan.config, context.run_id) if plan.work else None
@@ -81,6 +84,10 @@ def _carry_through(
         for parcel in read(work, plan.config):
             if tally.add(worker(parcel)) and work is not context.replacements:
                 tally.published.append(publish_shard(context, work))
+
+
+def _tag_worker(config: RunConfig, run_id: str) -> TagWorker:
+    return TagWorker(config, tagger_specs(config), run_id, "")
 
 
 def _enhance_worker(config: RunConfig, run_id: str) -> EnhanceWorker:
