@@ -87,7 +87,7 @@ def _flow_result(config: RunConfig, select: list[str]) -> RunSummary:
         with temporary_settings(set_defaults={PREFECT_CLIENT_MAX_RETRIES: SERVER_TRIES}):
             if select:
                 return (retry_corpus if served else retry_corpus.fn)(config, select)
-            flow = process_corpus if config.embed or config.tag else enhance_corpus
+            flow = enhance_corpus if config.enhance and not config.embed and not config.tag else process_corpus
             return (flow if served else flow.fn)(config)
     except RunIncomplete as incomplete:
         return incomplete.summary

@@ -22,6 +22,7 @@ from tasks.outcome import FailureGroup, FeatureOutcome
 from tasks.plan import RunPlan
 from tasks.published import footers
 from tasks.record import CorpusCoverage, RunSummary, feature_outcome, group_failures, last_record, published_failures
+from tasks.shardwork import ShardWork
 from tasks.verify import Verification
 
 SHOWN = 10  # shards named in a plan
@@ -51,9 +52,14 @@ class PlanView:
     @classmethod
     def of(cls, plan: RunPlan) -> "PlanView":
         """View of a plan."""
-        work = tuple(WorkView(item.shard.name, item.shard.size_bytes, tuple(f.label for f in item.features)) for item in plan.work)
+        work = tuple(WorkView(item.shard.name, _to_read(item), tuple(f.label for f in item.features)) for item in plan.work)
         size_bytes = sum(item.size_bytes for item in work)
         return cls(plan.config.name, plan.corpus.identity, plan.config.output, len(plan.corpus.shards), plan.done_shards, size_bytes, work)
+
+
+def _to_read(work: ShardWork) -> int:
+    """Bytes of the source; what is made from stored embeddings reads none."""
+    return 0 if all(feature.inputs for feature in work.features) else work.shard.size_bytes
 
 
 def print_plan(view: PlanView, console: Console, command: str) -> None:

@@ -141,9 +141,9 @@ class UserModel(Settings):
 
     @model_validator(mode="after")
     def _says_of_a_tagger_only_what_its_file_does_not(self) -> Self:
-        more = self.model_fields_set - {"name", "tagger", "sha256", "licence"}
-        if self.tagger is not None and more:
-            raise ValueError(f"{min(more)} does not go with tagger, whose file says all of that; take {min(more)} out")
+        for name in ("factory", "weights", "task", "labels", "resize", "crop", "mean", "std"):
+            if self.tagger is not None and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} does not go with tagger, whose file says all of that; take {name} out")
         return self
 
 
@@ -194,10 +194,18 @@ class RunConfig(Settings):
             raise ValueError("embed, tag and enhance are all empty; name a model in one of the first two (`vidmill models` lists them), or a recipe")
         return self
 
+    @model_validator(mode="before")
+    @classmethod
+    def _embeds_nothing_of_records(cls, values: Any) -> Any:
+        """A record brings its embeddings; `embed` says so, also in the record of a run, which a retry reads."""
+        source = values.get("source") if isinstance(values, dict) else None
+        kind = source.get("kind") if isinstance(source, dict) else getattr(source, "kind", None)
+        return {"embed": [], **values} if kind == SourceKind.YOUTUBE8M else values
+
     @model_validator(mode="after")
     def _asks_no_video_of_records(self) -> Self:
         """A record holds features, not pictures."""
-        asked = [name for name in ("embed", "enhance") if name in self.model_fields_set and getattr(self, name)]
+        asked = [name for name in ("embed", "enhance") if getattr(self, name)]
         if self.source.kind is SourceKind.YOUTUBE8M and asked:
             raise ValueError(f"{asked[0]}: youtube8m records hold features and no video; leave {asked[0]} out")
         return self

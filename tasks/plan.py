@@ -212,7 +212,7 @@ class _Output:
         clips = self.published[self.features[0]].get(shard.name)
         reusable = self._reusable(shard, clips)
         missing = tuple(feature for feature in self.features if not self._holds(feature, shard, clips))
-        lost = any(footer.failed for feature in self.features if (footer := self.published[feature].get(shard.name)))
+        lost = any(footer.failed for feature in self.features if not feature.inputs and (footer := self.published[feature].get(shard.name)))
         behind = self._failures_are_behind(shard, clips)
         if behind or (lost and shard.name not in self.failures):
             missing = self.features
@@ -230,13 +230,15 @@ class _Output:
             return footer is not None and (footer.source_etag, footer.version, footer.labels_etag) == wanted
         if footer is None:
             return clips is not None and clips.source_etag == shard.etag and (not clips.rows or feature.folder in self._empty(shard))
-        inputs_as_then = not feature.inputs or clips is None or footer.inputless == self._inputless(feature, shard, clips)
-        return footer.source_etag == shard.etag and (clips is None or not is_behind(footer, clips)) and inputs_as_then
+        if clips is not None and feature.inputs and not self._fits_inputs(feature, footer, shard, clips):
+            return False
+        return footer.source_etag == shard.etag and (clips is None or not is_behind(footer, clips))
 
-    def _inputless(self, feature: Feature, shard: Shard, clips: Footer) -> int:
-        """Rows that the embeddings which a tagger reads lack now, all of them together."""
-        found = (self.published[other].get(shard.name) for other in self.features if other.folder in feature.inputs)
-        return sum(footer.failed if footer else clips.planned for footer in found)
+    def _fits_inputs(self, feature: Feature, footer: Footer, shard: Shard, clips: Footer) -> bool:
+        """Whether the embeddings that a tagger reads lack as many rows as they did, and failures tell why tags are missing."""
+        inputs = (self.published[other].get(shard.name) for other in self.features if other.folder in feature.inputs)
+        lacking = sum(found.failed if found else clips.planned for found in inputs)
+        return footer.inputless == lacking and (not footer.failed or shard.name in self.failures)
 
     def _failures_are_behind(self, shard: Shard, clips: Footer | None) -> bool:
         """Whether a retry ended between the last two files of the shard."""

@@ -57,8 +57,8 @@ def test_a_recorded_configuration_is_taken_but_for_the_flags() -> None:
 def test_all_errors_are_told_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:
     text = "source:\n  kind: kinetic\n  urii: x\noutput: 7\ndecode: {fps: fast, clip_s: -1}\n"
     assert errors(tmp_path, text, limits__max_pixels="many") == [
-        "k400.yaml:2:9: source.kind: 'kinetic' is not allowed; one of kinetics, webdataset, files, manifest; did you mean kinetics?",
-        "k400.yaml:3:3: source.urii: is not a field; one of kind, uri, annotations, replacements, recursive, shard_files, allow; did you mean uri?",
+        "k400.yaml:2:9: source.kind: 'kinetic' is not allowed; one of kinetics, webdataset, files, manifest, youtube8m; did you mean kinetics?",
+        "k400.yaml:3:3: source.urii: is not a field; one of kind, uri, annotations, replacements, vocabulary, recursive, shard_files, allow; did you mean uri?",
         "k400.yaml:4:9: output: must be text; got 7; put it in quotes",
         "k400.yaml:5:15: decode.fps: must be a number; got 'fast'",
         "k400.yaml:5:29: decode.clip_s: must be above 0; got -1",
@@ -102,8 +102,9 @@ def test_a_flags_error_names_the_flag_even_if_the_file_has_the_field(tmp_path: P
         ("name: ''", "3:7: name: must be at least 1 character long; got ''"),
         ("limits: {max_frames: 1.5}", "3:22: limits.max_frames: must be a whole number; got 1.5"),
         ("limits: {max_failed: -1}", "3:22: limits.max_failed: must be at least 0; got -1"),
-        ("models: [3]", "3:10: models[0]: must be a section with name, factory"),
+        ("models: [3]", "3:10: models[0]: must be a section with name, tagger, factory"),
         ("models: [{name: a, factory: 'a:b', weights: w}]", "3:10: models[0].sha256: is missing; add it"),
+        ("models: [{name: a, tagger: w, crop: 9}]", "3:10: models[0]: crop does not go with tagger, whose file says all of that; take crop out"),
         (f"models: [{{name: a, factory: 'a:b', weights: w, sha256: {'a' * 64}, mean: [1.0]}}]", "[0].mean: must have 3 values; got a list of 1"),
         ("models: [{name: a, factory: 'a:b', weights: w, sha256: a1}]", "models[0].sha256: 'a1' does not fit; give 64 hex digits"),
         ("max_pixels: 3", "3:1: max_pixels: is not a field; one of name, source"),

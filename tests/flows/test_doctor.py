@@ -9,6 +9,7 @@ import pytest
 from flows import cli, doctor
 from flows.doctor import Check, examine
 from tests.corpus import config_for, files, write_shards
+from tests.tasks.taggers import RECORDS, entry, tagger
 
 Screen = pytest.CaptureFixture[str]
 
@@ -47,6 +48,16 @@ def test_each_broken_thing_is_its_own_failed_line(ray_here: None, tmp_path: Path
     assert "gone.tar: not found; check the spelling" in found["source"].found
     assert "permission denied; check owner and mode" in found["output"].found
     assert all("\n" not in check.found for check in found.values())
+
+
+def test_a_tagger_is_loaded_and_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_start_ray", lambda _: "not asked here")
+    (tmp_path / "broken").write_bytes(b"no tagger")
+    models = [entry(tagger(tmp_path / "t.safetensors", *RECORDS)), entry(tmp_path / "broken", "other")]
+    found = by_name(examine(config_for({"kind": "youtube8m", "uri": str(tmp_path)}, tmp_path / "out", tag=["mine", "other"], models=models)))
+    assert found["tagger mine"].found.startswith("weights verified, 2 frames of yt8m-inception3 + yt8m-vggish gave 7 scores on ")
+    assert not found["tagger other"].ok
+    assert "tagger " in found["tagger other"].found
 
 
 def test_a_bug_in_a_check_is_a_failed_check(ray_here: None, monkeypatch: pytest.MonkeyPatch, capsys: Screen) -> None:

@@ -36,6 +36,11 @@ def test_a_summary_ends_with_what_to_do_next() -> None:
     assert any("CORRUPT: no index; fetch the file again" in line for line in lines)
 
 
+def test_what_was_tagged_from_stored_embeddings_is_counted_apart() -> None:
+    line = "done: 0 clips, 7 tagged, 1,200 enhanced in 12.3 s, 1 of 2 shards published by this run"
+    assert line in shown(print_summary, replace(SUMMARY, clips=0, tagged=7, enhanced=1200))
+
+
 def test_what_should_be_known_is_noted() -> None:
     assert "note: out: this store ignores conditions" in shown(print_summary, replace(SUMMARY, notices=("out: this store ignores conditions",)))
 

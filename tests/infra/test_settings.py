@@ -29,6 +29,10 @@ MODEL = {"name": "m", "factory": "a.b:c", "weights": "file:/w", "sha256": "0" * 
         (UserModel, {**MODEL, "sha256": "F" * 64}),
         (UserModel, {**MODEL, "name": "../up"}),
         (UserModel, {**MODEL, "nmae": "m"}),
+        (UserModel, {**MODEL, "tagger": "/t"}),
+        (UserModel, {"name": "m", "tagger": "/t", "task": ["tag"]}),
+        (UserModel, {"name": "m", "tagger": "/t", "sha256": "a1"}),
+        (UserModel, {"name": "m"}),
     ],
 )
 def test_slips_are_refused(section: type[Any], values: dict[str, Any]) -> None:
@@ -40,6 +44,12 @@ def test_numbers_may_come_as_text_from_flags() -> None:
     assert DecodeConfig.model_validate({"fps": "2.5"}).fps == 2.5
     assert LimitsConfig.model_validate({"max_pixels": "100", "max_failed": "0"}) == LimitsConfig(max_pixels=100, max_failed=0)
     assert ClusterConfig.model_validate({"gpus": 0}).gpus == 0
+
+
+def test_a_trained_tagger_needs_its_name_and_address() -> None:
+    assert UserModel.model_validate({"name": "m", "tagger": "/t"}).sha256 is None
+    whole = UserModel.model_validate({"name": "m", "tagger": "s3://b/t", "sha256": "0" * 64, "licence": "MIT"})
+    assert UserModel.model_validate(whole.model_dump(mode="json")) == whole, "as a run's record has it"
 
 
 def test_a_run_that_asks_for_no_model_is_refused() -> None:
@@ -62,12 +72,16 @@ def with_address(field: str, address: str) -> RunConfig:
     values: dict[str, Any] = {"source": dict(SOURCE), "output": "o", "models": [dict(MODEL)], "cluster": {}}
     section, _, name = field.rpartition(".")
     target = values["models"][0] if section == "models" else values[section] if section else values
+    if name == "tagger":
+        target.clear()
+        target["name"], target["sha256"] = "m", "0" * 64
     target[name] = [address] if name == "allow" else address
     return RunConfig.model_validate(values)
 
 
 @pytest.mark.parametrize(
-    "field", ["source.uri", "source.annotations", "source.replacements", "source.allow", "output", "models.weights", "cluster.address"]
+    "field",
+    ["source.uri", "source.annotations", "source.replacements", "source.allow", "output", "models.weights", "models.tagger", "cluster.address"],
 )
 def test_credentials_in_an_address_are_refused(field: str) -> None:
     """P12: without `no_credentials` the configuration reaches Prefect's database and the run's record, password and all."""
@@ -80,6 +94,14 @@ def test_credentials_in_an_address_are_refused(field: str) -> None:
         assert "hun/ter2" not in error["msg"]
     for address in ADDRESSES:
         with_address(field, address)
+
+
+def test_a_run_over_records_embeds_nothing_and_its_record_says_so() -> None:
+    config = RunConfig.model_validate({"source": {"kind": "youtube8m", "uri": "/s"}, "output": "o"})
+    assert config.embed == []
+    assert RunConfig.model_validate(config.model_dump(mode="json")) == config, "what `vidmill retry OUT` does"
+    with pytest.raises(ValidationError, match="embed: youtube8m records hold features and no video"):
+        RunConfig.model_validate({"source": config.source, "output": "o", "embed": ["efficientnet-lite0"]})
 
 
 def test_a_recipe_may_be_given_by_its_name_alone() -> None:

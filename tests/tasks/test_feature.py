@@ -3,16 +3,20 @@
 import hashlib
 import json
 import re
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from infra.problem import Problem
 from infra.settings import RunConfig
 from models.catalog import built_in
-from tasks.feature import Feature, Table, features_of, model_specs, version_of
+from tasks.feature import Feature, Table, features_of, model_specs, tagger_specs, version_of
 from tests.corpus import config_for
+from tests.tasks.taggers import entry, tagger
 
 OWN = {"name": "own", "factory": "some.module:network", "weights": "file:/w.pth", "sha256": "0" * 64}
 
@@ -90,6 +94,48 @@ def test_features_come_in_order_each_once() -> None:
     assert [spec.name for spec in model_specs(config)] == ["mobilenet-v2", "own"]
     assert len({feature.version for feature in found}) == 4
     assert versions(settings(embed=[built_in()[0].name])) != versions(settings(embed=[built_in()[1].name]))
+
+
+def with_tagger(folder: Path, *, seed: int = 0, inputs: tuple[tuple[str, int], ...] = (("own", 4),), **more: Any) -> RunConfig:
+    models = [OWN, entry(tagger(folder / f"{seed}.safetensors", *inputs, seed=seed))]
+    return settings(output=str(folder / "out"), **{"models": models, "tag": ["mine"], **more})
+
+
+def test_a_taggers_version_hangs_on_its_file_and_on_the_embeddings_it_reads(tmp_path: Path) -> None:
+    config = with_tagger(tmp_path)
+    first = versions(config)["tags"]
+    embeddings, tags = features_of(config)[1:]
+    assert (tags.model, tags.inputs, tags.makers) == ("mine", (embeddings.folder,), {"mine", "own"})
+    assert (model_specs(config), [spec.inputs for spec in tagger_specs(config)]) == (model_specs(settings()), [("own",)])
+    assert versions(with_tagger(tmp_path, seed=1))["tags"] != first
+    assert versions(with_tagger(tmp_path, frame_embeddings=True))["tags"] != first
+    (tmp_path / "0.safetensors").rename(tmp_path / "moved.safetensors")
+    moved = config.models[1].model_copy(update={"tagger": f"file:{tmp_path}/moved.safetensors"})
+    assert versions(config.model_copy(update={"models": [config.models[0], moved]}))["tags"] == first
+    assert Feature(**json.loads(json.dumps(asdict(tags)))) == tags
+
+
+def test_what_a_tagger_reads_and_nothing_makes_is_one_line(tmp_path: Path) -> None:
+    config = with_tagger(tmp_path, embed=["efficientnet-lite0"])
+    with pytest.raises(Problem, match=r"tag: mine reads embeddings of own, which .* holds not; add own to `embed`, or take mine out of `tag`"):
+        features_of(config)
+    for version in ("ab", "cd"):
+        (tmp_path / "out/embeddings/model=own" / f"version={version}").mkdir(parents=True)
+        if version == "ab":
+            assert [feature.folder for feature in features_of(config)][2] == "embeddings/model=own/version=ab"
+    with pytest.raises(Problem, match=r"holds in the versions ab, cd; add own to `embed`"):
+        features_of(config)
+    with pytest.raises(Problem, match=r"reads embeddings of yt8m-vggish, .* holds not; run it over a source of kind youtube8m"):
+        features_of(with_tagger(tmp_path, inputs=(("yt8m-vggish", 128),)))
+
+
+def test_a_tagger_is_for_tags_alone(tmp_path: Path) -> None:
+    with pytest.raises(Problem, match="model mine: is a trained tagger, which looks at stored embeddings and not at frames; name it in `tag` alone"):
+        features_of(with_tagger(tmp_path, embed=["mine"]))
+    with pytest.raises(Problem, match="tag: efficientnet-lite0: youtube8m records hold no frames to look at; name a trained tagger"):
+        features_of(config_for({"kind": "youtube8m", "uri": "/s"}, "/out", tag=["efficientnet-lite0"]))
+    with pytest.raises(Problem, match="models: the name decode belongs to vidmill itself"):
+        features_of(with_tagger(tmp_path, tag=["decode"], models=[OWN, entry(tmp_path / "0.safetensors", "decode")]))
 
 
 def test_folders_are_hive_partitions() -> None:

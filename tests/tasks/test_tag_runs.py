@@ -179,6 +179,21 @@ def test_a_retry_of_an_embedding_ends_with_its_tags(tmp_path: Path, monkeypatch:
     assert (list(tags_of(config.output)), verify(config.output).faults) == (["a_1_2", "b_1_2"], [])
 
 
+def test_the_failure_of_an_embedding_stays_where_tags_of_it_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """P1: a row of tags outlives the embedding it was made from, and is no reason to forget why that one is missing."""
+    write_tar(tmp_path / "corpus" / "part.tar", {"a_1_2.mp4": grey(MEDIUM), "b_1_2.mp4": grey(DARK)}, gz=False)
+    config = kinetics(tmp_path, tag=["mine"])
+    with monkeypatch.context() as healthy:
+        healthy.setattr("tests.tasks.networks.Picky", Grey)
+        run(config)
+    for path in (tmp_path / "out/embeddings").rglob("*.parquet"):
+        path.unlink()
+    assert run(config).status == "done"
+    assert sorted(tags_of(config.output)) == ["a_1_2", "b_1_2"]
+    assert [row["clip_id"] for row in table(config.output, "failures").to_pylist()] == ["b_1_2"]
+    assert (verify(config.output).faults, plan_run(config).work) == ([], ())
+
+
 def test_what_a_tagger_cannot_score_is_its_own_failure_and_can_be_retried(tmp_path: Path, shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (shards / "train00.tfrecord").write_bytes(b"".join(packed(arrays(["a", "b"]))))
     config, whole = records_config(tmp_path), Tagger.scores
@@ -191,6 +206,20 @@ def test_what_a_tagger_cannot_score_is_its_own_failure_and_can_be_retried(tmp_pa
     monkeypatch.setattr(Tagger, "scores", whole)
     assert plan_run(config).work == ()
     summary = run(config, select=["stage:mine"])
+    assert (summary.status, summary.clips, summary.tagged) == ("done", 0, 1)
+    assert (sorted(tags_of(config.output)), verify(config.output).faults) == (["a", "b"], [])
+
+
+def test_failures_that_are_lost_cost_the_tags_alone(tmp_path: Path, shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shard = shards / "train00.tfrecord"
+    shard.write_bytes(b"".join(packed(arrays(["a", "b"]))))
+    config, whole = records_config(tmp_path), Tagger.scores
+    monkeypatch.setattr(Tagger, "scores", lambda self, frames: whole(self, frames) * np.array([[np.nan]] + [[1]] * (len(frames) - 1), np.float32))
+    run(config)
+    monkeypatch.setattr(Tagger, "scores", whole)
+    spoil(shard)
+    (tmp_path / "out/failures/train00.parquet").unlink()
+    summary = run(config)
     assert (summary.status, summary.clips, summary.tagged) == ("done", 0, 1)
     assert (sorted(tags_of(config.output)), verify(config.output).faults) == (["a", "b"], [])
 

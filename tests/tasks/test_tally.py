@@ -47,6 +47,12 @@ def test_clips_fail_once_each_whatever_fails_in_them() -> None:
     assert (tally.failed, tally.clips) == (3, 5)
 
 
+def test_later_parts_of_a_run_are_counted_apart() -> None:
+    first, tagging, enhancement = Tally(clips=5, failed=1, problems=["a"]), Tally(clips=4, failed=2), Tally(clips=3, problems=["b"])
+    found = first.joined(tagging=tagging, enhancement=enhancement)
+    assert (found.clips, found.tagged, found.enhanced, found.failed, found.problems) == (5, 4, 3, 3, ["a", "b"])
+
+
 @pytest.mark.parametrize(
     ("max_failed", "clips", "allowed"),
     [
