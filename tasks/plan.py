@@ -121,7 +121,8 @@ def _joined(work: ShardWork, planned: ShardWork | None, plan: RunPlan) -> ShardW
 def _only(plan: RunPlan, work: tuple[ShardWork, ...], features: frozenset[Feature]) -> RunPlan:
     def part(item: ShardWork) -> ShardWork:
         settled = tuple(feature for feature in plan.features if feature not in item.features)
-        return replace(item, features=tuple(feature for feature in item.features if feature in features), settled=settled)
+        later = tuple(feature for feature in item.features if feature not in features)
+        return replace(item, features=tuple(feature for feature in item.features if feature in features), settled=settled, later=later)
 
     return replace(plan, work=tuple(item for item in map(part, work) if item.features))
 

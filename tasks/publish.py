@@ -172,7 +172,8 @@ class _Publication:
         holds = before and before.source_etag == self.work.shard.etag and before.clipless <= len(self.clipless)
         still = set(before.empty) if before and holds else set()
         still -= {feature.folder for feature in chosen}
-        still -= {feature.folder for feature in self.work.settled if not {chose.folder for chose in chosen}.isdisjoint(feature.inputs)}
+        others = (*self.work.settled, *self.work.later)
+        still -= {feature.folder for feature in others if not {chose.folder for chose in chosen}.isdisjoint(feature.inputs)}
         return tuple(sorted(still | {feature.folder for feature, choice in chosen.items() if not choice and feature.table != "clips"}))
 
     def _publish_failures(self, failures: list[dict[str, object]], empty: tuple[str, ...]) -> str | None:

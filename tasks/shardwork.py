@@ -35,6 +35,7 @@ class ShardWork:
     try_id: str = ""  # who works on it; see `Staging`
     retried: frozenset[Attempt] = frozenset()  # published failures that are to be tried again
     settled: tuple[Feature, ...] = ()  # that need nothing, nor what is staged of them
+    later: tuple[Feature, ...] = ()  # that are for another part of the run
 
     def wants(self, feature: Feature) -> bool:
         """Whether the feature is to be published."""

@@ -99,7 +99,7 @@ def test_the_help_is_grouped_by_section_and_shows_choices_and_defaults() -> None
     limits = text[text.index("\nLimits") : text.index("\nCluster")]
     assert re.findall(r"--([a-z]+)\.", limits) == ["limits"] * 7
     words = " ".join(text.split())
-    assert "--source.kind [kinetics|webdataset|files|manifest]" in words
+    assert "--source.kind [kinetics|webdataset|files|manifest|youtube8m]" in words
     assert "how many videos form one shard [default: 64]" in words
     assert "receives the Parquet files [required]" in words
     assert all(flag(name) in text and str(info.description) in words for name, info in fields())

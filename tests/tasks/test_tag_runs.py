@@ -148,9 +148,10 @@ def died(_: object) -> NoReturn:
 
 def test_embeddings_that_a_retry_brings_are_tagged_and_a_death_in_between_is_made_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """P1, P11: tags know what their embeddings lacked; without the footer's `inputless` the next plan would find nothing to do, and verify a hole."""
-    clips = {"a_1_2.mp4": grey(MEDIUM), "b_1_2.mp4": grey(DARK), "e_1_2.mp4": grey(DARK)}
+    bad = b"no video"  # so that there are failures after the retry too
+    clips = {"a_1_2.mp4": grey(MEDIUM), "b_1_2.mp4": grey(DARK), "e_1_2.mp4": grey(DARK), "bad-0_1_2.mp4": bad}
     write_tar(tmp_path / "corpus" / "part.tar", clips, gz=False)
-    write_tar(tmp_path / "corpus" / "dark.tar", {"c_1_2.mp4": grey(DARK)}, gz=False)
+    write_tar(tmp_path / "corpus" / "dark.tar", {"c_1_2.mp4": grey(DARK), "bad-1_1_2.mp4": bad}, gz=False)
     config = kinetics(tmp_path, tag=["mine"])
     assert (run(config).status, list(tags_of(config.output))) == ("done", ["a_1_2"])
     assert verify(config.output).faults == []
