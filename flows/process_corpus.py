@@ -93,7 +93,8 @@ def carry_out(plan: RunPlan, run_id: str, held: Lease, started_s: float) -> RunS
         _sweep(plan.config.output)
         processed = process_shards(plan, run_id, held)
         try:
-            summary = replace(report(plan, run_id, processed, started_s), notices=held.notices)
+            summary = report(plan, run_id, processed, started_s)
+            summary = replace(summary, notices=(*held.notices, *summary.notices))
             if summary.enhanced:
                 summary = _pictured(summary, plan, run_id)
             write_record(plan, run_id, summary.status, summary)

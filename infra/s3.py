@@ -9,9 +9,7 @@ Knows S3's requests and what they promise; `infra.s3_request` makes them.
 import io
 import itertools
 import time
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from typing import Any, BinaryIO, cast
@@ -20,7 +18,8 @@ from infra.crash_point import CrashPoint, crash_point
 from infra.s3_copy import copy as copy
 from infra.s3_copy import multipart_etag
 from infra.s3_error import NoUpload, Refused
-from infra.s3_request import request, submit, where
+from infra.s3_read import Blocks, Ranges, etag_of
+from infra.s3_request import request, where
 from infra.store import Cause, NotFound, ObjectInfo, StorageError, Versioned, Write, is_pattern, matches
 
 PART_BYTES = 16 << 20  # of a multipart upload: 10,000 parts make 160 GB
@@ -51,13 +50,13 @@ def stat(uri: str) -> ObjectInfo | None:
         if error.cause is not Cause.FAILED:
             raise
         return _stat_by_list(uri)  # the answer to a HEAD has no body that says why
-    return ObjectInfo(uri, head["ContentLength"], _etag(head))
+    return ObjectInfo(uri, head["ContentLength"], etag_of(head))
 
 
 def _stat_by_list(uri: str) -> ObjectInfo | None:
     place = where(uri)
     listed = request(uri, "list_objects_v2", Bucket=place["Bucket"], Prefix=place["Key"], MaxKeys=1).get("Contents", ())
-    return next((ObjectInfo(uri, item["Size"], _etag(item)) for item in listed if item["Key"] == place["Key"]), None)
+    return next((ObjectInfo(uri, item["Size"], etag_of(item)) for item in listed if item["Key"] == place["Key"]), None)
 
 
 def is_folder(uri: str) -> bool:
@@ -81,17 +80,22 @@ def scan(folder: str, parts: Sequence[str]) -> Iterator[ObjectInfo]:
     for item in _listed(folder, Bucket=bucket, Prefix=prefix + literal, **flat):
         names = item["Key"].removeprefix(prefix).split("/")
         if names[-1] and matches(names, parts):
-            yield ObjectInfo(f"s3://{bucket}/{item['Key']}", item["Size"], _etag(item))
+            yield ObjectInfo(f"s3://{bucket}/{item['Key']}", item["Size"], etag_of(item))
 
 
 def open_stream(found: ObjectInfo) -> BinaryIO:
     """Open for reading from the beginning to the end; holds 24 MiB."""
-    return io.BufferedReader(_Blocks(found, *STREAM), 1 << 18)
+    return io.BufferedReader(Blocks(found, *STREAM), 1 << 18)
 
 
 def open_seekable(found: ObjectInfo) -> BinaryIO:
     """Open for reading anywhere; holds 16 MiB."""
-    return io.BufferedReader(_Blocks(found, *SEEKABLE), 1 << 16)
+    return io.BufferedReader(Blocks(found, *SEEKABLE), 1 << 16)
+
+
+def open_ranges(found: ObjectInfo) -> BinaryIO:
+    """Open for reading anywhere, each read a request; holds nothing."""
+    return cast(BinaryIO, Ranges(found))
 
 
 def publish(uri: str, write: Write) -> None:
@@ -170,74 +174,6 @@ def sweep(folder: str) -> int:
 def always_conditional() -> bool:
     """S3 is, and not every store that speaks its language."""
     return False
-
-
-class _Blocks(io.RawIOBase):
-    """An object in blocks: a few of them held, the next ones under way. Refuses an object replaced since it was listed."""
-
-    def __init__(self, found: ObjectInfo, block_bytes: int, keep: int, ahead: int) -> None:
-        self._found, self._block_bytes, self._keep, self._ahead = found, block_bytes, keep, ahead
-        self._blocks: OrderedDict[int, Future[dict[str, Any]]] = OrderedDict()
-        self._last = -1
-        self._position = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._found.size_bytes}[whence]
-        if base + offset < 0:
-            raise ValueError(f"seek before the beginning: {base + offset}")
-        self._position = base + offset
-        return self._position
-
-    def readinto(self, buffer: Any) -> int:
-        if self._position >= self._found.size_bytes:
-            return 0
-        index, start = divmod(self._position, self._block_bytes)
-        part = memoryview(self._block(index))[start : start + len(buffer)]
-        buffer[: len(part)] = part
-        self._position += len(part)
-        return len(part)
-
-    def close(self) -> None:
-        if not self.closed:
-            for block in self._blocks.values():
-                block.cancel()
-            self._blocks.clear()
-        super().close()
-
-    def _block(self, index: int) -> bytes:
-        ahead = self._ahead if index - self._last in (0, 1) else 0
-        for wanted in range(index, index + 1 + ahead):
-            if wanted * self._block_bytes < self._found.size_bytes and wanted not in self._blocks:
-                self._blocks[wanted] = self._fetch(wanted)
-        self._blocks.move_to_end(index)
-        answer = self._blocks[index].result()
-        self._last = index
-        for stale in [held for held in self._blocks if not index <= held <= index + ahead][: max(0, len(self._blocks) - self._keep)]:
-            self._blocks.pop(stale).cancel()
-        return self._checked(index, answer)
-
-    def _checked(self, index: int, answer: dict[str, Any]) -> bytes:
-        """A block's bytes; stores that ignore If-Match or Range, or cut an answer, shall not be believed."""
-        expected = min(self._block_bytes, self._found.size_bytes - index * self._block_bytes)
-        if _etag(answer) != self._found.etag:
-            raise Refused(self._found.uri, Cause.CHANGED)
-        if len(answer["Body"]) != expected:
-            raise StorageError(self._found.uri, Cause.FAILED, f"{len(answer['Body'])} bytes came where {expected} were asked for")
-        return cast(bytes, answer["Body"])
-
-    def _fetch(self, index: int) -> "Future[dict[str, Any]]":
-        start = index * self._block_bytes
-        end = min(start + self._block_bytes, self._found.size_bytes)
-        return submit(self._found.uri, "get_object", **where(self._found.uri), Range=f"bytes={start}-{end - 1}", IfMatch=f'"{self._found.etag}"')
 
 
 class _Upload(io.RawIOBase):
@@ -340,7 +276,3 @@ def _uploads(uri: str, **query: str) -> Iterator[dict[str, Any]]:
 def _prefix(uri: str) -> tuple[str, str]:
     place = where(uri)
     return place["Bucket"], f"{place['Key']}/" if place["Key"] else ""
-
-
-def _etag(answer: dict[str, Any]) -> str:
-    return str(answer["ETag"]).strip('"')

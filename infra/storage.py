@@ -2,7 +2,7 @@
 
     list_objects, list_names, stat     what is there
     list_folders, walk
-    open_stream, open_seekable         read, with memory that does not grow with the object
+    open_stream, open_seekable, open_ranges     read, with memory that does not grow with the object
     publish, write_bytes, copy         a reader sees all of it or nothing
     create_exclusive, replace_if       one winner of many
     delete, delete_tree, sweep
@@ -21,9 +21,9 @@ from infra.store import Cause, NotFound, ObjectInfo, StorageError, Store, Versio
 
 __all__ = [
     "Cause", "NotFound", "ObjectInfo", "StorageError", "Versioned",
-    "always_conditional", "copy", "create_exclusive", "delete", "delete_if", "delete_tree", "exists", "list_folders", "list_names",
-    "list_objects", "normal", "open_seekable", "open_stream", "publish", "publish_file", "read_bytes", "read_versioned", "real", "relative",
-    "replace_if", "root_of", "stat", "sweep", "walk", "write_bytes",
+    "always_conditional", "copy", "create_exclusive", "delete", "delete_if", "delete_tree", "exists", "found", "list_folders", "list_names",
+    "list_objects", "normal", "open_ranges", "open_seekable", "open_stream", "publish", "publish_file", "read_bytes", "read_versioned", "real",
+    "relative", "replace_if", "root_of", "stat", "sweep", "walk", "write_bytes",
 ]  # fmt: skip
 
 COPY_BYTES = 1 << 20
@@ -108,20 +108,37 @@ def exists(uri: str) -> bool:
     return stat(uri) is not None
 
 
+def found(item: ObjectInfo | str) -> ObjectInfo:
+    """An object that was listed as it is, or the one at an address; raises NotFound."""
+    if isinstance(item, ObjectInfo):
+        return item
+    uri = normal(item)
+    there = stat(uri)
+    if there is None:
+        raise StorageError(uri, Cause.IS_FOLDER) if _store(uri).is_folder(uri) else NotFound(uri)
+    return there
+
+
 def open_stream(item: ObjectInfo | str) -> BinaryIO:
     """Open for one reading from the beginning to the end, fetched ahead.
 
     Raises:
         StorageError: here and by every read; CHANGED when the S3 object was replaced since it was listed.
     """
-    found = _found(item)
-    return _store(found.uri).open_stream(found)
+    listed = found(item)
+    return _store(listed.uri).open_stream(listed)
 
 
 def open_seekable(item: ObjectInfo | str) -> BinaryIO:
     """Open for reading anywhere, such as a video with its index at the end. Raises as `open_stream`."""
-    found = _found(item)
-    return _store(found.uri).open_seekable(found)
+    listed = found(item)
+    return _store(listed.uri).open_seekable(listed)
+
+
+def open_ranges(item: ObjectInfo | str) -> BinaryIO:
+    """Open for a few reads of known places, such as row groups, each one request. Raises as `open_stream`."""
+    listed = found(item)
+    return _store(listed.uri).open_ranges(listed)
 
 
 def publish(uri: str, write: Write) -> None:
@@ -222,16 +239,6 @@ def _store(uri: str) -> Store:
     from infra import s3  # here, because it takes half a second that a run on disk need not spend
 
     return s3
-
-
-def _found(item: ObjectInfo | str) -> ObjectInfo:
-    if isinstance(item, ObjectInfo):
-        return item
-    uri = normal(item)
-    found = stat(uri)
-    if found is None:
-        raise StorageError(uri, Cause.IS_FOLDER) if _store(uri).is_folder(uri) else NotFound(uri)
-    return found
 
 
 def _split(uri: str) -> tuple[str, tuple[str, ...]]:

@@ -73,6 +73,7 @@ class Outcome:
     end: ShardEnd | None
     problem: str | None  # the store is in trouble: the shard cannot become whole in this run
     fatal: str | None = None  # no clip can succeed: a model cannot be built
+    noted: int = 0  # of the clips, those that are unusual and were taken as they are
 
 
 def failed_clip(error: ClipError, *, uri: str, etag: str, size_bytes: int, clip_id: str | None = None) -> EncodedClip:

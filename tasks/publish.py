@@ -25,8 +25,9 @@ from tasks.digest import SealedFile
 from tasks.feature import SOURCE_STAGES, Feature
 from tasks.labels import Labels, add_manifest_columns
 from tasks.media import delete_unnamed, listing_digest, media_folder, media_name, publish_media
+from tasks.passes import Chosen, choose, passes
 from tasks.published import FAILURES_FOLDER, Coverage, Footer, path_of, read_footer, read_rows
-from tasks.schema import CLIPS, ENHANCED, FAILURES, RECORD_CLIPS
+from tasks.schema import CLIPS, ENHANCED, FAILURES, RECORD_CLIPS, plain_columns
 from tasks.shardwork import (
     RowFile,
     ShardWork,
@@ -40,9 +41,7 @@ from tasks.shardwork import (
     row_files,
 )
 from tasks.staging import Roster, Staging
-
-ROWS_PER_PASS = 8192  # rows in memory at once while a file is written: 8192 x 1280 float32 = 40 MiB
-PICTURED_ROWS_PER_PASS = 512  # of `enhanced`, each with two pictures
+from tasks.stored_rows import DAMAGED, NUMBER
 
 
 class HoleError(Exception):
@@ -91,6 +90,7 @@ class _Publication:
 
     def __init__(self, context: PublishContext, work: ShardWork, roster: Roster) -> None:
         self.context, self.work = context, work
+        self.staging = Staging(context.output, work.shard.name)
         self.members, self.replaced = _overlaid(context, roster)
         self.ignored = roster.ignored
         found = _holding(failures_of(context.output, work) + _overlay_failures(context), self.members)
@@ -100,7 +100,7 @@ class _Publication:
         self.failures_uri = path_of(context.output, FAILURES_FOLDER, work.shard.name)
 
     def run(self) -> PublishedShard:
-        chosen = {feature: self._choose(feature) for feature in self.work.features}
+        chosen = {feature: choose(self._files(feature), self.members) for feature in self.work.features}
         self.clipless = self._clipless(chosen)
         failures = self._unexplained_removed(chosen)
         crash_point(CrashPoint.COMPLETE)
@@ -112,32 +112,23 @@ class _Publication:
             written.append(publish())
             crash_point(edge)
         self.context.guard()
-        Staging(self.context.output, self.work.shard.name).clear((*self.work.features, *self.work.settled))
+        self.staging.clear((*self.work.features, *self.work.settled))
         crash_point(CrashPoint.CLEARED)
         kinds = Counter(str(failure["kind"]) for failure in failures)
-        rows = tuple((feature, len(choice)) for feature, choice in chosen.items())
+        rows = tuple((feature, len(choice.places)) for feature, choice in chosen.items())
         return PublishedShard(self.work.shard.name, len(self.members), rows, tuple(kinds.items()), tuple(uri for uri in written if uri))
 
-    def _files(self, feature: Feature, columns: tuple[str, ...] | None) -> Iterator[RowFile]:
-        yield from row_files(self.context.output, self.work, feature, columns)
+    def _files(self, feature: Feature) -> Iterator[RowFile]:
+        yield from row_files(self.context.output, self.work, feature)
         if self.replaced and self.context.replacements:
-            yield from row_files(self.context.output, self.context.replacements, feature, columns)
+            yield from row_files(self.context.output, self.context.replacements, feature)
 
-    def _choose(self, feature: Feature) -> dict[str, int]:
-        """Which file supplies each clip's row: clip_id -> number of the file; the first that holds wins."""
-        choice: dict[str, int] = {}
-        for number, file in enumerate(self._files(feature, ())):
-            for key, etag in file.keys:
-                if self.members.get(key) == etag:
-                    choice.setdefault(key, number)
-        return choice
-
-    def _unexplained_removed(self, chosen: Mapping[Feature, Mapping[str, int]]) -> list[dict[str, object]]:
+    def _unexplained_removed(self, chosen: Mapping[Feature, Chosen]) -> list[dict[str, object]]:
         """The failures that explain a missing row; every missing row must have one."""
         kept: dict[tuple[str, str], dict[str, object]] = {}
         for feature, choice in chosen.items():
             explained = {key_of(row)[0]: row for row in self.failures if explains(row, feature)}
-            for key in self.members.keys() - choice.keys():
+            for key in self.members.keys() - choice.places.keys():
                 if key not in explained:
                     raise HoleError(f"{self.work.shard.name}: {key} has neither a row of {feature.label} nor a failure; run again")
                 row = explained[key]
@@ -161,12 +152,12 @@ class _Publication:
             return failure
         return {**failure, "attempts": int(str(before["attempts"])) + int(str(failure["attempts"]))}
 
-    def _clipless(self, chosen: Mapping[Feature, Mapping[str, int]]) -> set[str]:
+    def _clipless(self, chosen: Mapping[Feature, Chosen]) -> set[str]:
         """Members that `clips` has no row of, once this shard is published."""
-        clips = next((choice for feature, choice in chosen.items() if feature.table == "clips"), None)
+        clips = next((choice.places for feature, choice in chosen.items() if feature.table == "clips"), None)
         return self.members.keys() - (published_etags(self.context.output, self.work) if clips is None else clips).keys()
 
-    def _empty(self, chosen: Mapping[Feature, Mapping[str, int]]) -> tuple[str, ...]:
+    def _empty(self, chosen: Mapping[Feature, Chosen]) -> tuple[str, ...]:
         """Folders that get no file of this shard: a table without rows has no vector size to tell."""
         before = read_footer(self.failures_uri) if storage.exists(self.failures_uri) else None
         holds = before and before.source_etag == self.work.shard.etag and before.clipless <= len(self.clipless)
@@ -174,7 +165,7 @@ class _Publication:
         still -= {feature.folder for feature in chosen}
         others = (*self.work.settled, *self.work.later)
         still -= {feature.folder for feature in others if not {chose.folder for chose in chosen}.isdisjoint(feature.inputs)}
-        return tuple(sorted(still | {feature.folder for feature, choice in chosen.items() if not choice and feature.table != "clips"}))
+        return tuple(sorted(still | {feature.folder for feature, choice in chosen.items() if not choice.places and feature.table != "clips"}))
 
     def _publish_failures(self, failures: list[dict[str, object]], empty: tuple[str, ...]) -> str | None:
         uri = self.failures_uri
@@ -198,61 +189,51 @@ class _Publication:
         self.context.guard()
         storage.delete(uri)
 
-    def _publish(self, feature: Feature, choice: Mapping[str, int]) -> str | None:
+    def _publish(self, feature: Feature, chosen: Chosen) -> str | None:
         uri = path_of(self.context.output, feature.folder, self.work.shard.name)
-        media = self._publish_media(feature, choice) if feature.table == "enhanced" else {}
-        written = self._publish_rows(uri, feature, choice, listing_digest(media))
+        media = self._publish_media(feature, chosen) if feature.table == "enhanced" else {}
+        written = self._publish_rows(uri, feature, chosen, listing_digest(media))
         if feature.table == "enhanced":
             crash_point(CrashPoint.NAMED)
             delete_unnamed(media_folder(self.context.output, feature, self.work.shard.name), media, self.context.guard)
         return written
 
-    def _publish_rows(self, uri: str, feature: Feature, choice: Mapping[str, int], media: str) -> str | None:
-        if not choice and feature.table != "clips":
+    def _publish_rows(self, uri: str, feature: Feature, chosen: Chosen, media: str) -> str | None:
+        rows = len(chosen.places)
+        if not rows and feature.table != "clips":
             self._delete(uri)
             return None
-        footer = replace(self._footer(feature, rows=len(choice), failed=len(self.members) - len(choice)), media=media)
-        published = feature.folder in self.work.reusable and not any(choice.values()) and storage.exists(uri)
+        footer = replace(self._footer(feature, rows=rows, failed=len(self.members) - rows), media=media)
+        published = feature.folder in self.work.reusable and not chosen.fresh and storage.exists(uri)
         if published and _same(read_footer(uri), footer):
             return None
-        _write(uri, footer, self._passes(feature, choice), self.context.guard)
+        _write(uri, footer, self._tables(feature, chosen), self.context.guard)
         return uri
 
-    def _publish_media(self, feature: Feature, choice: Mapping[str, int]) -> dict[str, int]:
+    def _publish_media(self, feature: Feature, chosen: Chosen) -> dict[str, int]:
         """Bring the staged files that are chosen to their places; every file that the rows will name, and its size."""
         sizes: dict[str, int] = {}
         staged: dict[str, str] = {}
-        for number, file in enumerate(self._files(feature, ())):
-            uris = file.rows["staged"].to_pylist() if "staged" in file.rows.column_names else [None] * file.rows.num_rows
-            for (key, etag), size_bytes, uri in zip(file.keys, file.rows["size_bytes"].to_pylist(), uris, strict=True):
-                if choice.get(key) == number and self.members[key] == etag:
-                    sizes[media_name(key)] = size_bytes
-                    staged.update({media_name(key): uri} if uri else {})
+        for number, file in enumerate(chosen.files):
+            for row in file.rows.to_pylist():
+                if chosen.places.get(row["clip_id"]) == (number, row[NUMBER]):
+                    name = media_name(row["clip_id"])
+                    sizes[name] = row["size_bytes"]
+                    staged.update({name: row["staged"]} if row.get("staged") else {})
         publish_media(media_folder(self.context.output, feature, self.work.shard.name), staged, self.context.guard)
         return sizes
 
-    def _passes(self, feature: Feature, choice: Mapping[str, int]) -> Iterator[pa.Table]:
-        """The rows in clip_id order, some thousands at a time, so that memory does not grow with the shard."""
-        ordered = sorted(choice)
-        count = PICTURED_ROWS_PER_PASS if feature.table == "enhanced" else ROWS_PER_PASS
-        for start in range(0, max(len(ordered), 1), count):
-            part = ordered[start : start + count]
-            tables = list(self._picked(feature, choice, frozenset(part))) or [CLIPS.empty_table()]
-            rows = pa.concat_tables(tables, promote_options="default").sort_by("clip_id")
-            if rows["clip_id"].to_pylist() != part:
-                raise HoleError(f"{self.work.shard.name}: staged rows of {feature.label} changed while they were published; run again")
-            yield self._finished(feature, rows)
-
-    def _picked(self, feature: Feature, choice: Mapping[str, int], part: frozenset[str]) -> Iterator[pa.Table]:
-        for number, file in enumerate(self._files(feature, None)):
-            seen: set[str] = set()
-            mask = []
-            for key, etag in file.keys:
-                take = key in part and choice[key] == number and self.members[key] == etag and key not in seen
-                mask.append(take)
-                if take:
-                    seen.add(key)
-            yield file.rows.filter(pa.array(mask, pa.bool_()))
+    def _tables(self, feature: Feature, chosen: Chosen) -> Iterator[pa.Table]:
+        try:
+            for rows in passes(chosen):
+                yield self._finished(feature, rows)
+        except DAMAGED as error:
+            told = " ".join(str(error).split())
+            raise HoleError(
+                f"{self.work.shard.name}: a staged file of {feature.label} is damaged ({told}); delete {self.staging.root} and run again"
+            ) from error
+        if not chosen.places:
+            yield self._finished(feature, CLIPS.empty_table())
 
     def _finished(self, feature: Feature, rows: pa.Table) -> pa.Table:
         shard = pa.array([self.work.shard.name] * rows.num_rows, pa.string())
@@ -262,7 +243,7 @@ class _Publication:
             uris = pa.array([f"{folder}/{media_name(clip_id)}" for clip_id in rows["clip_id"].to_pylist()], pa.string())
             return rows.set_column(rows.schema.get_field_index("uri"), ENHANCED.field("uri"), uris).select(ENHANCED.names)
         if feature.table != "clips":
-            return rows
+            return rows.select([name for name in rows.column_names if name != "source_etag"])
         rows = self.context.labels.join(rows.select([name for name in RECORD_CLIPS.names if name in rows.column_names]))
         return add_manifest_columns(rows, self.work.shard.files, self.context.labels.columns)
 
@@ -321,7 +302,8 @@ def _write(uri: str, footer: Footer, tables: Iterator[pa.Table], guard: Callable
         first = next(tables)
         schema = first.schema.with_metadata(footer.metadata())
         sealed = SealedFile(file)
-        with pq.ParquetWriter(sealed, schema, compression="zstd") as writer:
+        plain = plain_columns(schema)
+        with pq.ParquetWriter(sealed, schema, compression="zstd", use_dictionary=plain, write_statistics=plain) as writer:
             writer.write_table(first.replace_schema_metadata(schema.metadata))
             for table in tables:
                 writer.write_table(table.cast(first.schema).replace_schema_metadata(schema.metadata))

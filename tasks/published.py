@@ -18,6 +18,7 @@ from infra import storage
 from infra.problem import Problem
 from tasks.feature import Feature
 from tasks.schema import SCHEMA_VERSION
+from tasks.stored_rows import DAMAGED, StoredRows, stored_rows
 
 FAILURES_FOLDER = "failures"
 FOOTER_THREADS = 32
@@ -151,7 +152,21 @@ def read_rows(uri: str, columns: Iterable[str] | None = None) -> pa.Table | None
     except storage.NotFound:
         return None
     except (pa.ArrowException, OSError) as error:  # Arrow says OSError of damaged pages
-        raise Problem(f"{uri}: damaged ({_line(error)}); delete it and run again, only it will be computed") from error
+        raise _damaged(uri, error) from error
+
+
+def published_rows(uri: str, columns: Sequence[str]) -> StoredRows | None:
+    """As `read_rows`, with the other columns to be read by rows."""
+    try:
+        return stored_rows(uri, columns)
+    except storage.NotFound:
+        return None
+    except DAMAGED as error:
+        raise _damaged(uri, error) from error
+
+
+def _damaged(uri: str, error: Exception) -> Problem:
+    return Problem(f"{uri}: damaged ({_line(error)}); delete it and run again, only it will be computed")
 
 
 def _line(error: Exception) -> str:

@@ -159,6 +159,7 @@ def summarize(plan: RunPlan, run_id: str, status: Status, tally: Tally, problems
         coverage=coverage,
         problems=tuple(problems),
         elapsed_s=elapsed_s,
+        notices=(f"{tally.noted:,} records are unusual and were taken as they are; the column notes of clips says in what",) if tally.noted else (),
     )
 
 

@@ -67,6 +67,7 @@ def _clip_row(clip: EncodedClip, record: Record, shard: str) -> dict[str, Any]:
         "segments": [
             {"start_s": segment.start_s, "end_s": segment.end_s, "label_id": segment.label, "score": segment.score} for segment in record.segments
         ],
+        "notes": list(record.notes) or None,
     }
 
 

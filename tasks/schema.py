@@ -87,7 +87,8 @@ ENHANCED = pa.schema(
 SEGMENTS = pa.list_(
     pa.struct([_field("start_s", pa.int64(), "s"), _field("end_s", pa.int64(), "s"), _field("label_id", pa.int64()), _field("score", pa.float32())])
 )
-RECORD_CLIPS = pa.schema([*CLIPS, _field("label_ids", pa.list_(pa.int64())), _field("segments", SEGMENTS)])  # of YouTube-8M
+# Of YouTube-8M. notes: what is unusual of a record and was taken as it is, such as more than 300 frames; null for nearly all.
+RECORD_CLIPS = pa.schema([*CLIPS, _field("label_ids", pa.list_(pa.int64())), _field("segments", SEGMENTS), _field("notes", pa.list_(pa.string()))])
 
 
 def record_embeddings_schema(size: int, *, dequantisation: str) -> pa.Schema:
@@ -105,3 +106,18 @@ def embeddings_schema(size: int, *, per_frame: bool) -> pa.Schema:
     if per_frame:
         fields.append(pa.field("frame_embedding", pa.list_(pa.list_(pa.float16(), size))))
     return pa.schema(fields)
+
+
+def plain_columns(schema: pa.Schema) -> list[str]:
+    """Parquet's names of the columns that are no vectors: a dictionary or a range of these says something, and costs little."""
+    return [leaf for field in schema for leaf in _leaves(field.name, field.type)]
+
+
+def _leaves(name: str, kind: pa.DataType) -> list[str]:
+    if pa.types.is_fixed_size_list(kind) or pa.types.is_fixed_size_binary(kind):
+        return []
+    if pa.types.is_list(kind):
+        return _leaves(f"{name}.list.element", kind.value_type)
+    if pa.types.is_struct(kind):
+        return [leaf for field in kind.fields for leaf in _leaves(f"{name}.{field.name}", field.type)]
+    return [name]

@@ -13,10 +13,11 @@ import pyarrow as pa
 
 from tasks.feature import SOURCE_STAGES, Feature, maker_in
 from tasks.media import media_folder, media_name, with_media
-from tasks.published import FAILURES_FOLDER, path_of, read_footer, read_rows
+from tasks.published import FAILURES_FOLDER, path_of, published_rows, read_footer, read_rows
 from tasks.schema import CLIPS
 from tasks.source import Shard
 from tasks.staging import Roster, Staging
+from tasks.stored_rows import StoredRows
 
 Key = tuple[str, str]  # (clip_id, or member where none could be formed; source_etag)
 Attempt = tuple[str, str]  # (clip_id or member, stage) of a failure
@@ -44,10 +45,15 @@ class ShardWork:
 
 @dataclass(frozen=True, slots=True)
 class RowFile:
-    """Rows of one feature, published or staged: which clips, and how to load them."""
+    """Rows of one feature, published or staged: which clips, and where they are loaded from."""
 
-    keys: tuple[Key, ...]
-    rows: pa.Table
+    stored: StoredRows
+    rows: pa.Table  # those that hold: clip_id, source_etag, NUMBER; of restored videos also size_bytes, and staged, the address of a staged file
+
+    @property
+    def keys(self) -> tuple[Key, ...]:
+        """The clips, row by row."""
+        return tuple(zip(self.rows["clip_id"].to_pylist(), self.rows["source_etag"].to_pylist(), strict=True))
 
 
 def published_clips(output: str, work: ShardWork, columns: tuple[str, ...] | None = None) -> pa.Table:
@@ -67,41 +73,31 @@ def published_failures(output: str, work: ShardWork) -> list[dict[str, object]]:
     return [row for row in rows.to_pylist() if row["stage"] not in ended] if rows is not None else []
 
 
-def row_files(output: str, work: ShardWork, feature: Feature, columns: tuple[str, ...] | None = None) -> Iterator[RowFile]:
-    """Every file that holds rows of a feature for the shard: the published one first, then fragments.
-
-    `columns` limits what is read, besides the keys. Rows whose media is gone are none.
-    """
+def row_files(output: str, work: ShardWork, feature: Feature) -> Iterator[RowFile]:
+    """Every file that holds rows of a feature for the shard: the published one first, then fragments. Rows whose media is gone are none."""
     if feature.table == "enhanced":
-        yield from _files_with_media(output, work, feature, columns)
+        yield from _files_with_media(output, work, feature)
         return
-    if feature.folder in work.reusable:
-        rows = read_rows(path_of(output, feature.folder, work.shard.name), None if columns is None else ("clip_id", *columns))
+    if feature.folder in work.reusable and (stored := published_rows(path_of(output, feature.folder, work.shard.name), ("clip_id",))):
         etags = published_etags(output, work)
-        if rows is not None:
-            yield RowFile(tuple((clip_id, etags.get(clip_id, "")) for clip_id in rows["clip_id"].to_pylist()), rows)
-    wanted = None if columns is None else ("clip_id", "source_etag", *columns)
-    for rows in Staging(output, work.shard.name, work.try_id).tables(feature.folder, wanted):
-        yield _with_keys(rows if feature.table == "clips" else rows.drop_columns(["source_etag"]), rows["source_etag"])
+        made_from = [etags.get(clip_id, "") for clip_id in stored.small["clip_id"].to_pylist()]
+        yield RowFile(stored, stored.small.append_column("source_etag", pa.array(made_from, pa.string())))
+    for stored in Staging(output, work.shard.name, work.try_id).files(feature.folder, ("clip_id", "source_etag")):
+        yield RowFile(stored, stored.small)
 
 
-def _files_with_media(output: str, work: ShardWork, feature: Feature, columns: tuple[str, ...] | None) -> Iterator[RowFile]:
-    """As `row_files`; staged rows give the address of their file in `staged`."""
+def _files_with_media(output: str, work: ShardWork, feature: Feature) -> Iterator[RowFile]:
     shard, needed = work.shard.name, ("clip_id", "source_etag", "size_bytes")
-    if feature.folder in work.reusable:
-        rows = read_rows(path_of(output, feature.folder, shard), None if columns is None else dict.fromkeys((*needed, *columns)))
-        if rows is not None:
-            rows = with_media(rows, map(media_name, rows["clip_id"].to_pylist()), media_folder(output, feature, shard))
-            yield _with_keys(rows, rows["source_etag"])
+    if feature.folder in work.reusable and (stored := published_rows(path_of(output, feature.folder, shard), needed)):
+        rows = stored.small
+        rows = with_media(rows, map(media_name, rows["clip_id"].to_pylist()), media_folder(output, feature, shard))
+        yield RowFile(stored, rows)
     staging = Staging(output, shard, work.try_id)
-    for rows in staging.tables(feature.folder, None if columns is None else [*dict.fromkeys((*needed, "staged", *columns))]):
+    for stored in staging.files(feature.folder, (*needed, "staged")):
+        rows = stored.small
         rows = with_media(rows, rows["staged"].to_pylist(), staging.media(feature))
         uris = pa.array([f"{staging.media(feature)}/{name}" for name in rows["staged"].to_pylist()], pa.string())
-        yield _with_keys(rows.set_column(rows.schema.get_field_index("staged"), "staged", uris), rows["source_etag"])
-
-
-def _with_keys(rows: pa.Table, etags: pa.ChunkedArray) -> RowFile:
-    return RowFile(tuple(zip(rows["clip_id"].to_pylist(), etags.to_pylist(), strict=True)), rows)
+        yield RowFile(stored, rows.set_column(rows.schema.get_field_index("staged"), "staged", uris))
 
 
 def failures_of(output: str, work: ShardWork) -> list[dict[str, object]]:
@@ -136,7 +132,7 @@ def done_keys(output: str, work: ShardWork) -> dict[Feature, set[Key]]:
     failures = [failure for failure in failures_of(output, work) if attempt_of(failure) not in work.retried]
     done = {}
     for feature in work.features:
-        done[feature] = {key for file in row_files(output, work, feature, ()) for key in file.keys}
+        done[feature] = {key for file in row_files(output, work, feature) for key in file.keys}
         done[feature] |= {key_of(failure) for failure in failures if explains(failure, feature)}
     return done
 

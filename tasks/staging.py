@@ -11,6 +11,7 @@ Fragments are Parquet in any order and number; duplicates are harmless. A damage
 import uuid
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,6 +19,7 @@ import pyarrow.parquet as pq
 from infra import storage
 from tasks.feature import Feature
 from tasks.media import MEDIA_FOLDER, SUFFIX
+from tasks.stored_rows import DAMAGED, StoredRows, save, stored_rows
 
 RESTORED = ("enhanced", MEDIA_FOLDER)
 INFERRED = frozenset({"clips", "embeddings", "tags"})
@@ -62,13 +64,26 @@ class Staging:
         """Folder of the staged files that a feature's rows name."""
         return f"{self.root}/{MEDIA_FOLDER}/{feature.partitions}"
 
-    def tables(self, folder: str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        """The fragments of a folder, one at a time."""
-        for name in sorted(storage.list_names(f"{self.root}/{folder}")):
-            seen = name.endswith(".fragment") and not (self.try_id and name.startswith(f"{self.try_id}-"))
-            table = _read(f"{self.root}/{folder}/{name}", columns) if seen else None
+    def tables(self, folder: str) -> Iterator[pa.Table]:
+        """The fragments of a folder, each whole."""
+        for found in self._fragments(folder):
+            table = _read(found.uri)
             if table is not None:
                 yield table
+
+    def files(self, folder: str, columns: Sequence[str]) -> Iterator[StoredRows]:
+        """The fragments of a folder with these columns, the others to be read by rows."""
+        for found in self._fragments(folder):
+            try:
+                stored = stored_rows(found, columns)
+            except (storage.NotFound, *DAMAGED):
+                continue
+            yield stored
+
+    def _fragments(self, folder: str) -> Iterator[storage.ObjectInfo]:
+        for name, found in sorted(storage.list_names(f"{self.root}/{folder}").items()):
+            if name.endswith(".fragment") and not (self.try_id and name.startswith(f"{self.try_id}-")):
+                yield found
 
     def write_roster(self, etag: str, roster: Roster) -> None:
         """Record that the shard was read to its end, and what is in it."""
@@ -77,7 +92,7 @@ class Staging:
 
     def read_roster(self, etag: str) -> Roster | None:
         """The shard's members, if it was read to its end in this state."""
-        rows = _read(self._roster(etag), None)
+        rows = _read(self._roster(etag))
         if rows is None:
             return None
         members = dict(zip(rows["key"].to_pylist(), rows["source_etag"].to_pylist(), strict=True))
@@ -119,11 +134,11 @@ def wip(output: str) -> str:
 
 
 def _write(uri: str, rows: pa.Table) -> None:
-    storage.publish(uri, lambda file: pq.write_table(rows, file, compression="zstd"))
+    storage.publish(uri, partial(save, rows))
 
 
-def _read(uri: str, columns: Sequence[str] | None) -> pa.Table | None:
+def _read(uri: str) -> pa.Table | None:
     try:
-        return pq.read_table(pa.BufferReader(storage.read_bytes(uri)), columns=list(columns) if columns else None)
-    except (storage.NotFound, pa.ArrowException, OSError):  # Arrow says OSError of damaged pages and footers
+        return pq.read_table(pa.BufferReader(storage.read_bytes(uri)))
+    except (storage.NotFound, *DAMAGED):
         return None

@@ -26,6 +26,7 @@ class Tally:
     enhanced: int = 0  # the same of restored clips
     known: int = 0  # finished by earlier runs
     failed: int = 0  # of `clips`
+    noted: int = 0  # of `clips`: unusual, taken as they are
     read_shards: int = 0
     published: list[PublishedShard] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -36,6 +37,7 @@ class Tally:
         count = self.counts.setdefault(outcome.shard, _ShardCount())
         count.done += outcome.clips
         self.clips += outcome.clips
+        self.noted += outcome.noted
         self.failed += len({failure.clip_id or failure.member for failure in outcome.failures})
         if outcome.problem:
             self.problems.append(outcome.problem)

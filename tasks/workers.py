@@ -15,7 +15,7 @@ import pyarrow as pa
 from infra import storage
 from infra.crash_point import CrashPoint, crash_point
 from infra.problem import Problem
-from infra.settings import RunConfig
+from infra.settings import RunConfig, SourceKind
 from models.prediction import ModelError
 from models.spec import ModelSpec
 from tasks import youtube8m
@@ -32,6 +32,7 @@ from tasks.shardwork import ShardWork, known_keys, roster_of
 from tasks.staging import Roster, Staging
 
 PARCEL_CLIPS = 8
+PARCEL_RECORDS = 1024  # parsed in no time; fragments of a few rows each would be the work
 PARCEL_BYTES = 8 << 20
 
 
@@ -55,6 +56,7 @@ def read_parcels(work: ShardWork, config: RunConfig) -> Iterator[Parcel]:
 
 def _parcels(work: ShardWork, config: RunConfig) -> Iterator[Parcel]:
     known, roster = known_keys(config.output, work), roster_of(config.output, work)
+    most = PARCEL_RECORDS if config.source.kind is SourceKind.YOUTUBE8M else PARCEL_CLIPS
     sent, batch, size = 0, [], 0
     if roster is None or not roster.members.items() <= known:
         members: dict[str, str] = {}
@@ -65,7 +67,7 @@ def _parcels(work: ShardWork, config: RunConfig) -> Iterator[Parcel]:
                 continue
             batch.append(clip)
             sent, size = sent + 1, size + len(clip.data or b"")
-            if len(batch) == PARCEL_CLIPS or size >= PARCEL_BYTES:
+            if len(batch) == most or size >= PARCEL_BYTES:
                 yield Parcel(work.shard.name, work.features, tuple(batch))
                 crash_point(CrashPoint.PARCEL)
                 batch, size = [], 0
@@ -103,6 +105,7 @@ class RecordWorker:
                 parsed.append((replace(clip, data=None), youtube8m.parse(clip.data)))
             except ClipError as error:
                 failures.append(Failure(clip.key, clip.uri, "decode", error.kind, error.message, clip.source_etag))
+        parsed.sort(key=lambda found: found[0].key)  # what a pass of publication takes of a fragment then lies side by side
         staging = Staging(self.config.output, parcel.shard, self.try_id)
         for feature in parcel.features:
             if feature.model is None:
@@ -113,7 +116,8 @@ class RecordWorker:
                 failures += [_fault(clip, feature.model, record.faults[name]) for clip, record in parsed if name in record.faults]
             crash_point(CrashPoint.STAGED)
         staging.add(FAILURES_FOLDER, failure_rows(failures, shard=parcel.shard, run_id=self.run_id))
-        return Outcome(parcel.shard, len(parcel.clips), tuple(failures), parcel.end, None)
+        noted = sum(bool(record.notes) for _, record in parsed)
+        return Outcome(parcel.shard, len(parcel.clips), tuple(failures), parcel.end, None, noted=noted)
 
 
 def _fault(clip: EncodedClip, model: str, fault: str) -> Failure:

@@ -215,7 +215,7 @@ def test_a_conditional_write_knows_its_own(proxy: Proxy, bucket: str, action: Ac
 
 @pytest.mark.parametrize("store", [nothing, without("If-Match")], ids=["that keeps If-Match", "that ignores it"])
 def test_an_object_replaced_between_two_blocks_is_never_mixed(proxy: Proxy, bucket: str, small_blocks: None, store: Action) -> None:
-    """P3, P11: without the etag's check in infra.s3._checked a store that ignores If-Match mixes old blocks with new ones."""
+    """P3, P11: without the etag's check in infra.s3_read a store that ignores If-Match mixes old blocks with new ones."""
     uri = f"s3://{bucket}/x"
     publish(uri, SMALL)
     proxy.breaks(first(lambda: publish(uri, SMALL[::-1]), store), method="GET", after=1)
@@ -227,7 +227,7 @@ def test_an_object_replaced_between_two_blocks_is_never_mixed(proxy: Proxy, buck
 
 @pytest.mark.parametrize("action", [truncate(5000), without("Range")], ids=["cut", "whole"])
 def test_an_answer_that_is_not_what_was_asked_for_is_not_believed(proxy: Proxy, bucket: str, small_blocks: None, action: Action) -> None:
-    """P3, P11: without the length's check in infra.s3._checked a cut archive would look like its end, and a whole one like a block."""
+    """P3, P11: without the length's check in infra.s3_read a cut archive would look like its end, and a whole one like a block."""
     uri = f"s3://{bucket}/x"
     publish(uri, SMALL)
     proxy.breaks(action, method="GET", after=1, times=None)

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infra import storage
-from tasks import publish as module
+from tasks import passes
 from tasks.clip import FailureKind
 from tasks.labels import Labels
 from tasks.publish import HoleError, publish_shard
@@ -78,14 +78,15 @@ def chunks(draw: st.DrawFn) -> list[Chunk]:
 
 
 @settings(max_examples=25)
-@given(parts=chunks(), damaged=st.booleans(), rows_per_pass=st.sampled_from((2, 3, 8192)))
+@given(parts=chunks(), damaged=st.booleans(), rows=st.sampled_from((2, 3, 8192)), size=st.sampled_from((1, 100, 1 << 20)))
 def test_any_split_into_fragments_gives_the_same_files(
-    plain: dict[str, list[dict[str, Any]]], parts: list[Chunk], damaged: bool, rows_per_pass: int
+    plain: dict[str, list[dict[str, Any]]], parts: list[Chunk], damaged: bool, rows: int, size: int
 ) -> None:
     """P1, P2: without the etag comparison a row of an older state would win, without deduplication a clip would come twice."""
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         output = Path(folder)
-        patch.setattr(module, "ROWS_PER_PASS", rows_per_pass)
+        patch.setattr(passes, "ROWS", rows)
+        patch.setattr(passes, "BYTES", size)
         for part in parts:
             stage_chunk(output, part)
         if damaged:
@@ -95,8 +96,8 @@ def test_any_split_into_fragments_gives_the_same_files(
         assert contents(output) == plain
         assert (done.planned, dict(done.rows), dict(done.failed)) == (7, dict.fromkeys(FEATURES, 5), {"CORRUPT": 2})
         for feature in FEATURES:
-            rows = pq.read_table(path_of(folder, feature.folder, "part_0"))
-            assert rows["clip_id"].to_pylist() == list(KEYS)
+            written = pq.read_table(path_of(folder, feature.folder, "part_0"))
+            assert written["clip_id"].to_pylist() == list(KEYS)
 
 
 def test_a_clip_with_neither_row_nor_failure_is_never_published_around(tmp_path: Path) -> None:

@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 
 from infra import storage
 from tasks.staging import Roster, Staging, wip
+from tasks.stored_rows import NUMBER
 
 ROWS = pa.table({"clip_id": ["a", "b"], "source_etag": ["1", "2"], "value": [0.5, 1.5]})
 
 
-def values(staging: Staging, folder: str = "clips", columns: list[str] | None = None) -> list[pa.Table]:
-    return list(staging.tables(folder, columns))
+def values(staging: Staging, folder: str = "clips") -> list[pa.Table]:
+    return list(staging.tables(folder))
 
 
 def test_what_is_added_comes_back_and_only_from_its_folder(tmp_path: Path) -> None:
@@ -23,7 +24,9 @@ def test_what_is_added_comes_back_and_only_from_its_folder(tmp_path: Path) -> No
     staging.add("clips", ROWS.slice(0, 0))
     staging.add("tags/model=m/version=v", ROWS)
     assert [table.equals(ROWS) for table in values(staging)] == [True]
-    assert [table.column_names for table in values(staging, "tags/model=m/version=v", ["clip_id"])] == [["clip_id"]]
+    (stored,) = staging.files("tags/model=m/version=v", ["clip_id"])
+    assert stored.small.column_names == ["clip_id", NUMBER]
+    assert stored.rows([1]).equals(ROWS.slice(1))
     assert values(staging, "nothing") == []
     assert values(Staging(str(tmp_path), "part_1")) == []
 
@@ -48,7 +51,7 @@ def test_a_damaged_fragment_counts_as_absent_and_never_as_an_error(tmp_path: Pat
     data = path.read_bytes()
     at = cut % len(data)
     path.write_bytes(data[:at])
-    assert values(staging) == []
+    assert values(staging) == list(staging.files("clips", ["clip_id"])) == []
     path.write_bytes(data[:at] + bytes(40) + data[at + 40 :])
     assert len(values(staging)) <= 1
 
