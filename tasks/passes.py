@@ -19,6 +19,7 @@ from tasks.stored_rows import NUMBER
 
 ROWS = 8192
 BYTES = 32 << 20
+FEW = 1024  # rows of a pass that are lined up as they lie: they are large, and copying them cost half of publication
 READ_THREADS = 8  # of one shard: a store far away answers slowly, and many at once
 
 Place = tuple[int, int]  # number of the file, number of the row in it
@@ -86,8 +87,11 @@ def _read(places: Sequence[Place], files: Sequence[RowFile], each: Callable[...,
         wanted.setdefault(file, []).append(row)
     tables = list(each(lambda file: files[file].stored.rows(wanted[file]), wanted))
     starts = dict(zip(wanted, np.cumsum([0, *map(len, wanted.values())]).tolist(), strict=False))
-    order = []
+    order: list[int] = []
     for file, _ in places:
         order.append(starts[file])
         starts[file] += 1
-    return pa.concat_tables(tables, promote_options="default").take(pa.array(order))
+    together = pa.concat_tables(tables, promote_options="default")
+    if len(order) <= FEW:
+        return pa.concat_tables([together.slice(row, 1) for row in order])
+    return together.take(pa.array(order))

@@ -139,6 +139,6 @@ def _write(uri: str, rows: pa.Table) -> None:
 
 def _read(uri: str) -> pa.Table | None:
     try:
-        return pq.read_table(pa.BufferReader(storage.read_bytes(uri)))
+        return pq.read_table(pa.BufferReader(storage.read_bytes(uri)), page_checksum_verification=True)
     except (storage.NotFound, *DAMAGED):
         return None

@@ -42,7 +42,9 @@ class StoredRows:
         groups, at = np.unique(group_of, return_inverse=True)
         before = np.cumsum([0, *(starts[groups + 1] - starts[groups])])
         with storage.open_ranges(self.found) as file:
-            table = pq.ParquetFile(file, metadata=self.metadata, pre_buffer=True).read_row_groups(groups.tolist(), use_threads=False)
+            table = pq.ParquetFile(file, metadata=self.metadata, pre_buffer=True, page_checksum_verification=True).read_row_groups(
+                groups.tolist(), use_threads=False
+            )
         wanted = np.asarray(numbers) - starts[group_of] + before[at]
         return table if np.array_equal(wanted, np.arange(table.num_rows)) else table.take(pa.array(wanted))
 
@@ -56,12 +58,12 @@ def stored_rows(item: ObjectInfo | str, columns: Sequence[str]) -> StoredRows:
     """
     found = storage.found(item)
     with storage.open_seekable(found) as file:
-        parquet = pq.ParquetFile(file)
+        parquet = pq.ParquetFile(file, page_checksum_verification=True)
         small = parquet.read(columns=list(columns), use_threads=False).select(list(columns))
         return StoredRows(found, parquet.metadata, small.append_column(NUMBER, pa.array(np.arange(small.num_rows))))
 
 
 def save(rows: pa.Table, file: BinaryIO) -> None:
-    """Write rows for `StoredRows`; as they are, because they are read once or twice and go then."""
-    per_group = max(1, rows.num_rows * GROUP_BYTES // max(1, rows.nbytes))
-    pq.write_table(rows, file, row_group_size=per_group, compression="none", use_dictionary=False, write_statistics=False)
+    """Write rows for `StoredRows`; not compressed, because they are read once or twice and go then, but with checksums."""
+    per_group, plain = max(1, rows.num_rows * GROUP_BYTES // max(1, rows.nbytes)), {"use_dictionary": False, "write_statistics": False}
+    pq.write_table(rows, file, row_group_size=per_group, compression="none", write_page_checksum=True, **plain)
