@@ -108,6 +108,21 @@ def test_what_was_written_is_read_in_a_row_and_anywhere(root: str, size: int) ->
             assert file.read(100_000) == data[max(0, start) :][:100_000]
 
 
+def test_ranges_are_read_as_asked_for_and_never_of_another_state(root: str) -> None:
+    data = random.Random(3).randbytes(300_000)
+    storage.write_bytes(f"{root}/x", data)
+    listed = storage.found(f"{root}/x")
+    with storage.open_ranges(listed) as file:
+        for start, count in ((299_990, 100), (0, 10), (150_000, 100_000), (300_000, 5), (7, 0)):
+            file.seek(start)
+            assert file.read(count) == data[start : start + count]
+        if root.startswith("s3:"):
+            storage.write_bytes(f"{root}/x", data[::-1])
+            file.seek(0)
+            with pytest.raises(StorageError, match="changed meanwhile"):
+                file.read(10)
+
+
 def test_a_random_walk_over_a_seekable_object_reads_what_is_there(root: str) -> None:
     data, walk = random.Random(1).randbytes(24 << 20), random.Random(2)
     storage.write_bytes(f"{root}/x", data)
