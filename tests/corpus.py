@@ -94,9 +94,20 @@ def contents(output: object) -> dict[str, list[dict[str, Any]]]:
     """Everything published, less what tells one run from another; `uri` and etags are left out, a moved corpus keeps its rows."""
     hidden = {*RUN_COLUMNS, "uri", "member", "message"}
     return {
-        folder: [{key: value for key, value in row.items() if key not in hidden} for row in table(output, folder).to_pylist()]
+        folder: [
+            {key: value for key, value in row.items() if key not in hidden}
+            for place in _places(output, folder)
+            for row in table(output, place).to_pylist()
+        ]
         for folder in ("clips", "embeddings", "tags", "failures")
     }
+
+
+def _places(output: object, folder: str) -> list[str]:
+    """Folders of one feature each: all of their files have the same columns."""
+    root = f"{output}/{folder}"
+    found = storage.list_objects(root) if _there(root) else []
+    return sorted({f"{folder}/{storage.relative(item.uri, root)}".rpartition("/")[0] for item in found})
 
 
 def files(output: Path) -> dict[str, tuple[int, int]]:

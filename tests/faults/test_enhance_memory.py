@@ -32,13 +32,13 @@ def proportional_bytes(pid: int) -> int:
 
 
 @contextmanager
-def watched() -> Iterator[list[int]]:
+def watched(every_s: float = LOOK_S) -> Iterator[list[int]]:
     """Bytes of this process and its children, looked at again and again."""
     seen: list[int] = []
     over = threading.Event()
 
     def look() -> None:
-        while not over.wait(LOOK_S):
+        while not over.wait(every_s):
             seen.append(sum(proportional_bytes(pid) for pid in (os.getpid(), *(child.pid for child in psutil.Process().children()))))
 
     thread = threading.Thread(target=look)

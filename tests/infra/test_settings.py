@@ -120,3 +120,12 @@ def test_a_recipe_has_a_name_of_its_own(enhance: list[object]) -> None:
     """A failure names its stage, and nothing else tells whose it is."""
     with pytest.raises(ValidationError, match="is taken by a stage, a model or another recipe"):
         RunConfig.model_validate({**MINIMAL, "enhance": enhance})
+
+
+def test_a_recorded_configuration_of_records_can_be_read_again() -> None:
+    """`vidmill retry` takes the run's own record; a default that such a run refuses would make it unusable."""
+    config = RunConfig.model_validate({"source": {"kind": "youtube8m", "uri": "/shards/"}, "output": "/out"})
+    assert config.embed == []
+    assert RunConfig.model_validate(config.model_dump(mode="json")) == config
+    with pytest.raises(ValueError, match="leave embed out"):
+        RunConfig.model_validate({"source": {"kind": "youtube8m", "uri": "/shards/"}, "output": "/out", "embed": ["efficientnet-lite0"]})

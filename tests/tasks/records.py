@@ -79,7 +79,7 @@ def sequence(context: Mapping[str, bytes], lists: Mapping[str, np.ndarray]) -> b
 def record(data: bytes) -> bytes:
     """A record as it stands in the file."""
     length = struct.pack("<Q", len(data))
-    return length + _check(length) + data + _check(data)
+    return length + check(length) + data + check(data)
 
 
 def shard(seed: int, count: int, *, frames: int | None = None) -> Iterator[bytes]:
@@ -95,7 +95,8 @@ def write(path: Path, records: Iterable[bytes]) -> Path:
     return path
 
 
-def _check(data: bytes) -> bytes:
+def check(data: bytes) -> bytes:
+    """The masked CRC32C of some bytes as it stands in the file."""
     crc = google_crc32c.value(data)
     return struct.pack("<I", ((crc >> 15 | crc << 17 & 0xFFFFFFFF) + 0xA282EAD8) & 0xFFFFFFFF)
 
