@@ -62,6 +62,7 @@ def codes_of(row: dict[str, list[bytes]], width: int) -> np.ndarray:
     return np.frombuffer(b"".join(row["frame_codes"]), np.uint8).reshape(-1, width)
 
 
+@pytest.mark.parametrize("root", ["disk", pytest.param("s3", marks=pytest.mark.nightly)], indirect=True)
 def test_every_level_fashion_and_damage_is_rows_and_failures(root: str) -> None:
     """Issue 5: what is whole comes out equal to its source; each damage is told once, with its place, and costs nothing else."""
     claim = struct.pack("<Q", 1 << 60)

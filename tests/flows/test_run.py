@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from flows.run import RunLog
+from flows.process_corpus import process_corpus
+from flows.run import RunLog, _flow_result
+from infra.settings import RunConfig
 from tests.corpus import clip, name_of, table, write_tar
 from tests.flows.program import program, until, vidmill
 
@@ -83,6 +85,13 @@ def test_an_archive_without_videos_is_no_success(tmp_path: Path) -> None:
         assert code == 1, err
         assert f"left: source.uri {tmp_path}/part_*.tar: no clip in 1 shards, 2 other files ignored; check source.uri, or source.kind" in out
         assert "done" not in out
+
+
+def test_records_are_processed_though_no_model_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = RunConfig.model_validate({"source": {"kind": "youtube8m", "uri": "/shards/"}, "output": "/out"})
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    monkeypatch.setattr(process_corpus, "fn", lambda config: config)
+    assert _flow_result(config, []) is config
 
 
 def test_the_log_stays_where_it_is_when_it_cannot_be_kept(tmp_path: Path) -> None:
