@@ -188,14 +188,6 @@ class RunConfig(Settings):
     limits: LimitsConfig = LimitsConfig()
     cluster: ClusterConfig = ClusterConfig()
 
-    @model_validator(mode="before")
-    @classmethod
-    def _embeds_no_records(cls, value: Any) -> Any:
-        """Written out here, so that a configuration that was recorded can be read again."""
-        source = value.get("source") if isinstance(value, dict) else None
-        kind = source.get("kind") if isinstance(source, dict) else getattr(source, "kind", None)
-        return {"embed": [], **value} if kind == SourceKind.YOUTUBE8M else value
-
     @model_validator(mode="after")
     def _asks_for_something(self) -> Self:
         if not self.embed and not self.tag and not self.enhance and self.source.kind is not SourceKind.YOUTUBE8M:
