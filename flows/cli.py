@@ -1,4 +1,4 @@
-"""The command line: `vidmill demo | init | plan | run | status | verify | retry | show | models | train | doctor`.
+"""The command line: `vidmill demo | init | plan | run | status | verify | retry | show | models | train | export | doctor`.
 
 stdout is the result, stderr the progress. Exit codes: 0 all done; 1 too many failures or work left; 2 usage or configuration;
 3 interrupted, safe to run again. Each command imports what it needs, so that `vidmill plan` starts neither Ray nor torch.
@@ -238,6 +238,32 @@ def tagger(config: Path | None, as_json: bool, overrides: dict[str, Any]) -> int
         return train_tagger
 
     return _trained(run_training(flow, config_file.load_as(TaggerConfig, config, overrides)), as_json)
+
+
+@app.group()
+def export() -> None:
+    """Write what an output holds in the formats of others."""
+
+
+@export.command()
+@target_argument
+@click.option("--to", required=True, metavar="FOLDER|s3://BUCKET/KEY", help="where the records go; an export of the same output goes on there")
+@click.option("--rgb", metavar="MODEL[@VERSION]", help="embeddings that become rgb; yt8m-inception3, or the only ones there are")
+@click.option("--audio", metavar="MODEL[@VERSION]", help="embeddings that become audio; yt8m-vggish where there are some")
+@click.option("--level", type=click.Choice(["frame", "video"]), default="frame", help="video: means only, no frames")
+@click.option("--gzip", is_flag=True, help="write .tfrecord.gz")
+@json_option
+def youtube8m(target: str, as_json: bool, **asked: Any) -> int:
+    """Write TFRecords as YouTube-8M has them, one file per shard, with a vocabulary.csv."""
+    from flows.export import export_youtube8m, print_export
+    from tasks.export_youtube8m import Export
+
+    summary = export_youtube8m(Export(_output_of(target), **asked))
+    if as_json:
+        print_json(summary, sys.stdout)
+    else:
+        print_export(summary, console_on(sys.stdout))
+    return INCOMPLETE if summary.problems else DONE
 
 
 @app.command(cls=ConfigCommand)

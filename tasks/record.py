@@ -94,7 +94,9 @@ def _from_anywhere(config: RunConfig) -> dict[str, Any]:
     """The configuration with addresses that do not depend on where the command was given."""
     values = config.model_dump(mode="json")
     source = {
-        field: storage.normal(uri) + "/" * uri.endswith("/") for field in ("uri", "annotations", "replacements") if (uri := values["source"][field])
+        field: storage.normal(uri) + "/" * uri.endswith("/")
+        for field in ("uri", "annotations", "replacements", "vocabulary")
+        if (uri := values["source"][field])
     }
     return {**values, "output": storage.normal(config.output), "source": {**values["source"], **source}}
 
