@@ -41,8 +41,9 @@ def chosen(tables: Sequence[Feature], wanted: str, *, option: str) -> Feature:
         return fitting[0]
     if fitting:
         raise Problem(f"{option} {wanted}: there are {len(fitting)} versions of it; name one: {names_of(fitting)}")
-    near = get_close_matches(wanted, [named(table) for table in tables] + [str(table.model) for table in tables], 1)
-    hint = f"did you mean {near[0]}?" if near else f"there are {names_of(tables) or 'none'}"
+    known = [table for table in tables if table.model == model] or tables
+    near = get_close_matches(model, [str(table.model) for table in tables], 1) if known is tables else []
+    hint = f"did you mean {near[0]}?" if near else f"there are {names_of(known) or 'none'}"
     raise Problem(f"{option} {wanted}: the output has no such embeddings; {hint}")
 
 
