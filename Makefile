@@ -28,6 +28,7 @@ bench: $(READY)
 	$(BIN)/python -m tests.bench.run
 	$(BIN)/python -m tests.bench.isolation
 	$(BIN)/python -m tests.bench.restore
+	$(BIN)/python -m tests.bench.youtube8m
 
 # torch comes first and alone, so that pip takes the build that fits the machine; everything else is exact and complete.
 $(READY):

@@ -28,7 +28,7 @@ REPOSITORY = Path(__file__).parents[2]
 RESULTS = Path(__file__).with_name("youtube8m.json")
 THEIRS = Path(__file__).with_name("contenders") / "tensorflow_records.py"
 OURS = "tests.bench.contenders.vidmill_records"
-RECORDS, QUICK_RECORDS = (400, 1600), (40, 160)  # of a shard of frames; the data set's own have about 1,500
+RECORDS, QUICK_RECORDS = (300, 1200), (40, 160)  # of a shard of frames; the data set's own have about 1,500
 VIDEO_RECORDS = 20  # times as many at video level, whose records are that much smaller and more
 ROUNDS, QUICK_ROUNDS = 3, 1
 PARTS = ("reading", "taggers")
@@ -111,10 +111,10 @@ def _cost(job: str, level: str, contender: str, found: dict[str, Any]) -> Cost:
 def by_ray(bench: Bench) -> Iterator[tuple[Cost, Equality]]:
     """Ray's reader, once a level: what it costs and what is left."""
     for level, count in bench.levels.items():
-        found = theirs("ray", bench.shard(level, count))
+        found = theirs("ray", level, bench.shard(level, count))
         wanted = theirs("digest", level, bench.shard(level, count))
         lacks = tuple(name for name in WIDTHS if not {name, f"mean_{name}"} & set(found["columns"]))
-        yield _cost(PARSE, level, RAY, found), Equality(level, RAY, count, _different(wanted, found["digests"]), lacks)
+        yield _cost(PARSE, level, RAY, found), Equality(level, RAY, count, _different(wanted, found["digests"]), lacks, found["refusal"])
 
 
 def equalities(bench: Bench) -> Iterator[Equality]:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from tests.bench.contenders.tensorflow_records import WIDTHS, digest, timed
+from tests.bench.contenders.tensorflow_records import WIDTHS, digest, repeated, timed
 
 MODELS = {"rgb": "yt8m-inception3", "audio": "yt8m-vggish"}
 SEQUENCES, FRAMES, CLASSES, BATCH = 64, 300, 3862, 16
@@ -41,7 +41,7 @@ def parse(path: str) -> dict[str, Any]:
         return count
 
     once()
-    return timed(path, once)
+    return repeated(path, once)
 
 
 def parquet(shard: str, out: str) -> dict[str, Any]:

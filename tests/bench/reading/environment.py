@@ -1,8 +1,8 @@
 """A Python of its own with TensorFlow and Ray, for the bench alone: made once, in the cache, never mixed with vidmill's packages.
 
-    python -m venv  ->  pip install tensorflow-cpu ray[data]  ->  CACHE/tensorflow/bin/python
+    python -m venv  ->  pip install tensorflow-cpu tensorflow-metadata ray[data]  ->  CACHE/tensorflow/bin/python
 
-Both at fixed versions; the CPU build brings no CUDA.
+At fixed versions; the CPU build brings no CUDA.
 """
 
 import os
@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "vidmill-bench" / "tensorflow"
-PACKAGES = ("tensorflow-cpu==2.21.0", f"ray[data]=={metadata.version('ray')}", f"pandas=={metadata.version('pandas')}")
+PACKAGES = ("tensorflow-cpu==2.21.0", "tensorflow-metadata==1.21.0", f"ray[data]=={metadata.version('ray')}", f"pandas=={metadata.version('pandas')}")
 
 
 class Unavailable(Exception):

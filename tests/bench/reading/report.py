@@ -49,6 +49,7 @@ class Equality:
     records: int
     different: int  # records of which some value differs, or that are missing
     lacks: tuple[str, ...] = ()  # features that the reader gave no value of
+    refusal: str = ""  # what the reader said before it was told the types of the features
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +167,9 @@ def remarks(found: Results) -> list[str]:
 
 def _equality(one: Equality) -> str:
     verdict = f"{one.different:,} of {one.records:,} records differ" if one.different else f"all values of {one.records:,} records are equal"
-    return f"{one.reader}, {one.level} level: {verdict}{f'; it has no {chr(32).join(one.lacks)}' if one.lacks else ''}."
+    lacks = f"; it read them without a word and has no {' and no '.join(one.lacks)}" if one.lacks else ""
+    refusal = f"; it had to be told the features' types, for it said {one.refusal!r}" if one.refusal else ""
+    return f"{one.reader}, {one.level} level: {verdict}{lacks}{refusal}."
 
 
 def text(found: Results) -> str:
