@@ -22,7 +22,7 @@ from tests.bench import report as machine
 from tests.bench.contenders.tensorflow_records import WIDTHS
 from tests.bench.reading import report
 from tests.bench.reading.environment import Unavailable, interpreter
-from tests.bench.reading.report import BATCHED, EXPORT, PARQUET, PARSE, RAY, TAGGER, TFDATA, VIDMILL, Cost, Equality, Results
+from tests.bench.reading.report import BATCHED, EXPORT, NUMPY, PARQUET, PARSE, RAY, TAGGER, TFDATA, VIDMILL, Cost, Equality, Results
 
 REPOSITORY = Path(__file__).parents[2]
 RESULTS = Path(__file__).with_name("youtube8m.json")
@@ -98,6 +98,7 @@ def _round(bench: Bench, level: str, count: int, number: int) -> Iterator[Cost]:
     yield _cost(PARSE, level, TFDATA, theirs("parse", level, shard))
     if level == "frame":
         yield _cost(PARSE, level, BATCHED, theirs("parse", "batched", shard))
+        yield _cost(PARSE, level, NUMPY, theirs("parse", "numpy", shard))
     yield _cost(PARQUET, level, VIDMILL, ours("parquet", shard, out))
     yield _cost(EXPORT, level, VIDMILL, ours("export", out, bench.work / f"to-{level}-{number}"))
 

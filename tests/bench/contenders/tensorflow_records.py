@@ -1,7 +1,7 @@
 """YouTube-8M's records by TensorFlow, and by Ray's reader, which needs it: writes the bench's shards, reads them, and what vidmill exported.
 
     python tensorflow_records.py make frame|video COUNT SEED OUT        seeded records, by tf.io.TFRecordWriter
-                                 parse frame|batched|video SHARD        tf.data on one core, to uint8 or float arrays; nothing leaves the graph
+                                 parse frame|batched|numpy|video SHARD  tf.data on one core, to uint8 or float arrays
                                  digest frame|video SHARD ...           every value, by record
                                  ray frame|video SHARD                  ray.data.read_tfrecords
 
@@ -105,15 +105,19 @@ def _decoded_batch(tf: Any, context: dict[str, Any], lists: dict[str, Any]) -> d
 
 
 def parse(tf: Any, kind: str, path: str) -> dict[str, Any]:
-    """Inside TensorFlow's graph, which sums up, so that every array is made and none leaves it; the pass that builds it is not counted."""
-    parsed = dataset(tf, kind, path)
+    """Inside TensorFlow's graph, which sums up, so that every array is made and none leaves it; or, `numpy`, handed to Python one by one."""
+    parsed = dataset(tf, "frame" if kind == "numpy" else kind, path)
     size = (lambda one: tf.shape(one["id"])[0]) if kind in ("video", "batched") else (lambda one: 1)
     bulk = (lambda one: tf.size(one["mean_rgb"])) if kind == "video" else (lambda one: tf.size(one["rgb"]))
 
-    def once() -> int:
-        return int(parsed.reduce((0, 0), lambda state, one: (state[0] + size(one), state[1] + bulk(one)))[0])
+    @tf.function  # type: ignore[untyped-decorator]
+    def summed() -> Any:
+        return parsed.reduce((0, 0), lambda state, one: (state[0] + size(one), state[1] + bulk(one)))
 
-    once()
+    def once() -> int:
+        return sum(1 for _ in parsed.as_numpy_iterator()) if kind == "numpy" else int(summed()[0])
+
+    once()  # builds the graph
     return repeated(path, once)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 PACKAGES = ("pyarrow", "numpy", "protobuf", "google-crc32c", "torch")
 PARSE, PARQUET, EXPORT, TAGGER = "read and parse", "shard to Parquet", "Parquet to shard", "tagger"
-VIDMILL, TFDATA, BATCHED, RAY = "vidmill", "tf.data", "tf.data, records in batches", "ray.data.read_tfrecords"
+VIDMILL, TFDATA, BATCHED, NUMPY, RAY = "vidmill", "tf.data", "tf.data, records in batches", "tf.data, to NumPy", "ray.data.read_tfrecords"
 FASTER, MB_PER_S, LARGER, MEMORY_MB = 3.0, 100.0, 1.05, 64.0
 HEADINGS = ("", "records/s per core", "MB/s per core", "peak memory MB")
 Table = list[list[str]]  # headings first; every cell but a row's first is a figure
@@ -158,7 +158,7 @@ def remarks(found: Results) -> list[str]:
         "Shards, written by TensorFlow, read from the page cache: "
         + ", ".join(f"{level} level, {records:,} records, {size / 1e6:,.0f} MB" for level, size, records in shards)
         + ".",
-        f"{PARSE}: both checks, then arrays; vidmill also computes the means. tf.data parses inside its graph and hands nothing to Python.",
+        f"{PARSE}: both checks, then arrays; vidmill's in Python, with the means; tf.data's stay in its graph, unless to NumPy.",
         "Per core: by the seconds of the processor that a step took, alone on one core; Ray's by the clock, as several processes share it.",
         "A tagger's records are sequences of 300 frames; its weights here are random, which costs the same.",
         *(_equality(one) for one in found.equalities),
