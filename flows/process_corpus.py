@@ -24,7 +24,7 @@ from flows.watch import Watch, chosen_run_id, note, note_summary
 from infra.cluster import Resources, ray_session
 from infra.lease import Lease, lease
 from infra.problem import Problem
-from infra.settings import RunConfig
+from infra.settings import RunConfig, SourceKind
 from infra.storage import StorageError, normal
 from tasks.labels import read_labels
 from tasks.leftovers import delete_leftovers, delete_published_staging
@@ -206,7 +206,8 @@ def _carried_through(plan: RunPlan, work: Work, run_id: str, held: Lease, found:
 
     if not plan.work:
         return Processed("done", Tally(), ())
-    watch, seen = Watch(plan, work), Tally()
+    parses = work == "decode, infer" and plan.config.source.kind is SourceKind.YOUTUBE8M  # records bring their features
+    watch, seen = Watch(plan, "parse" if parses else work), Tally()
 
     def counted(tally: Tally) -> None:
         nonlocal seen

@@ -26,6 +26,12 @@ Features = dict[str, np.ndarray]
 
 def mixtures(folder: Path, videos: int, *, seed: int = 1) -> str:
     """Output of a run; half of its videos have rated segments."""
+    write_mixtures(folder, videos, seed=seed)
+    return _output(folder)
+
+
+def write_mixtures(folder: Path, videos: int, *, seed: int = 1) -> None:
+    """The shards and the vocabulary alone."""
     random = np.random.default_rng(seed)
     patterns = [_pattern(random) for _ in TOPICS]
     records = []
@@ -37,7 +43,7 @@ def mixtures(folder: Path, videos: int, *, seed: int = 1) -> str:
             _show(features, patterns[topic], slice(half * HALF_S + 1, half * HALF_S + 4))
         rated = [(start, int(topic), half * HALF_S == start) for topic, half in zip(topics, halves, strict=True) for start in (0, HALF_S)]
         records.append(_record(f"v{number:04}", [int(topic) for topic in topics], features, rated if number % 2 else []))
-    return _output(folder, records, {index: name for index, name in enumerate(TOPICS) if name})
+    _write(folder, records, {index: name for index, name in enumerate(TOPICS) if name})
 
 
 def orders(folder: Path, videos: int, *, seed: int = 1) -> str:
@@ -51,7 +57,8 @@ def orders(folder: Path, videos: int, *, seed: int = 1) -> str:
         for pattern, place in zip((a, b) if label == 0 else (b, a), places, strict=True):
             _show(features, pattern, slice(place, place + 1))
         records.append(_record(f"v{number:04}", [label], features, []))
-    return _output(folder, records, {0: A_FIRST, 1: B_FIRST})
+    _write(folder, records, {0: A_FIRST, 1: B_FIRST})
+    return _output(folder)
 
 
 def config(folder: Path) -> RunConfig:
@@ -85,12 +92,15 @@ def _record(name: str, labels: list[int], features: Features, rated: list[tuple[
     return framed(record.SerializeToString())
 
 
-def _output(folder: Path, records: list[bytes], names: dict[int, str]) -> str:
+def _write(folder: Path, records: list[bytes], names: dict[int, str]) -> None:
     (folder / "shards").mkdir(parents=True)
     for number, part in enumerate(_parts(records)):
         (folder / "shards" / f"train{number:02}.tfrecord").write_bytes(b"".join(part))
     lines = ["Index,Name", *(f"{index},{name}" for index, name in names.items())]
     (folder / "vocabulary.csv").write_text("\n".join(lines) + "\n")
+
+
+def _output(folder: Path) -> str:
     assert run(config(folder)).status == "done"
     return str(folder / "out")
 

@@ -12,7 +12,8 @@ from ruamel.yaml import YAML
 
 from infra.settings import RunConfig
 from infra.training import RestorerConfig
-from tests.corpus import write_videos
+from tests.corpus import clip, write_tar, write_videos
+from tests.planted import write_mixtures
 
 REPOSITORY = Path(__file__).parents[2]
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", (REPOSITORY / "README.md").read_text(), re.MULTILINE | re.DOTALL)
@@ -27,6 +28,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ignored = shutil.ignore_patterns(".git", ".venv", "__pycache__", "vidmill-demo", ".*_cache", ".hypothesis")
     shutil.copytree(REPOSITORY, folder, ignore=ignored)
     write_videos(folder / "videos", {"one.mp4": 3, "two.mp4": 2})
+    write_mixtures(folder / "yt8m", 120)
+    write_tar(folder / "yt8m" / "videos.tar", {f"v{number:04}.mp4": clip(number) for number in range(3)}, gz=False)
     return folder
 
 

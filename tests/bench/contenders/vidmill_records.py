@@ -92,8 +92,9 @@ def digests(out: str) -> dict[str, str]:
 def tagger(network: str) -> dict[str, Any]:
     """Sequences of five minutes, one core."""
     import torch
-    from models.tagger import METADATA, Tagger, TaggerInput, TaggerShape, network_of
     from safetensors.torch import save_file
+
+    from models.tagger import METADATA, Tagger, TaggerInput, TaggerShape, network_of
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
