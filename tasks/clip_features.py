@@ -110,7 +110,7 @@ def _batches(uri: str, opened: ExitStack, count: int, columns: Sequence[str]) ->
     """Some rows at a time; columns that the file lacks are left out."""
     try:
         file = opened.enter_context(storage.open_seekable(uri))
-        parquet = pq.ParquetFile(file, buffer_size=BUFFER_BYTES)
+        parquet = pq.ParquetFile(file, buffer_size=BUFFER_BYTES, pre_buffer=False)  # else it fetches a row group whole all the same
         there = [name for name in columns if name in parquet.schema_arrow.names]
         yield from parquet.iter_batches(count, columns=there, use_threads=False)
     except (pa.ArrowException, OSError) as error:  # Arrow says OSError of damaged pages and footers

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.clip_features import ClipFeatures, DamagedShard, clip_features
+from infra import disk, storage
+from tasks.clip_features import BUFFER_BYTES, ClipFeatures, DamagedShard, clip_features
 
 WIDTH = 4
 IDS = st.lists(st.text("ab\u00e9\U0001f600-_", min_size=1, max_size=4), unique=True, max_size=60)
@@ -79,3 +80,25 @@ def test_a_damaged_file_is_told(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(DamagedShard, match=r"rgb: damaged .*; delete it and run again"):
         read(tmp_path, {"rgb": path})
+
+
+def test_a_long_row_group_is_read_in_small_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Arrow asks for a whole column, or row group, unless it is told otherwise."""
+    asked: list[int] = []
+
+    class Watched(disk.File):
+        def read(self, size: int = -1) -> bytes:
+            asked.append(size)
+            return super().read(size)
+
+    names, width = [f"{k:04d}" for k in range(100)], 1024
+    rows = np.random.default_rng(0).integers(0, 256, (100 * 80, width), np.uint8)  # 8 MB that do not shrink
+    values = pa.FixedSizeBinaryArray.from_buffers(pa.binary(width), len(rows), [None, pa.py_buffer(rows)])
+    frames = pa.ListArray.from_arrays(pa.array(range(0, len(rows) + 1, 80), pa.int32()), values)
+    means = pa.FixedSizeListArray.from_arrays(pa.array(np.zeros(100, np.float32)), 1)
+    pq.write_table(pa.table({"clip_id": names, "embedding": means, "frame_codes": frames}), tmp_path / "rgb", use_dictionary=False)
+    clips(tmp_path / "clips", names)
+    monkeypatch.setattr(storage, "open_seekable", lambda uri: Watched(str(uri), "rb"))
+    found = read(tmp_path, {"rgb": tmp_path / "rgb"})
+    assert np.array_equal(np.concatenate([clip.vectors["rgb"].codes for clip in found]), rows)
+    assert max(asked) <= 2 * BUFFER_BYTES

@@ -185,8 +185,7 @@ def _refusal(path: str) -> str:
         ray.data.read_tfrecords(path).materialize()
     except Exception as error:
         words = " ".join(str(error).split())
-        start = words.find("Field ")
-        return words[start : words.find(" ---", start)] if start >= 0 else words[:200]
+        return words[max(0, words.find("Field ")) :].partition(" The above")[0][:200]
     return ""
 
 
