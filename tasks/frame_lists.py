@@ -33,7 +33,7 @@ class Parts:
     lists: Mapping[str, memoryview]  # FeatureList messages by name; of several with one name the last, as protocol buffers have it
 
 
-def parts_of(data: bytes) -> Parts:
+def parts_of(data: bytes | memoryview) -> Parts:
     """Take a SequenceExample, or an Example, apart.
 
     Raises:
@@ -114,33 +114,37 @@ def _entry(entry: memoryview) -> tuple[str, memoryview]:
 
 def _messages(view: memoryview) -> Iterator[tuple[int, memoryview]]:
     """Number and content of every field that is bytes; others are passed over."""
-    at = 0
-    while at < len(view):
+    at, end = 0, len(view)
+    while at < end:
         tag, at = _varint(view, at)
         if not tag >> 3:
             raise Malformed(f"a field without number at byte {at:,}")
         match tag & 7:
+            case 2:
+                size, begin = _varint(view, at)
+                at = begin + size
+                if at <= end:
+                    yield tag >> 3, view[begin:at]
             case 0:
                 _, at = _varint(view, at)
                 continue
             case 1 | 5 as kind:
                 at += 8 if kind == 1 else 4
-            case 2:
-                size, begin = _varint(view, at)
-                at = begin + size
-                if at <= len(view):
-                    yield tag >> 3, view[begin:at]
             case other:
                 raise Malformed(f"wire type {other} at byte {at:,}")
-        if at > len(view):
-            raise Malformed(f"a field ends after the message, at byte {at:,} of {len(view):,}")
+        if at > end:
+            raise Malformed(f"a field ends after the message, at byte {at:,} of {end:,}")
 
 
 def _varint(view: memoryview, at: int) -> tuple[int, int]:
     """A number, and where it ends."""
-    value = 0
-    for index, byte in enumerate(view[at : at + MOST_VARINT_BYTES]):
-        value |= (byte & 0x7F) << 7 * index
+    if at < len(view) and (byte := view[at]) < 0x80:
+        return byte, at + 1
+    value = shift = 0
+    for place in range(at, min(at + MOST_VARINT_BYTES, len(view))):
+        byte = view[place]
+        value |= (byte & 0x7F) << shift
         if byte < 0x80:
-            return value, at + index + 1
+            return value, place + 1
+        shift += 7
     raise Malformed(f"a number without end at byte {at:,}")

@@ -37,7 +37,18 @@ class Pieces:
     def __init__(self, pieces: Iterator[bytes]) -> None:
         self._pieces = pieces
         self._left = memoryview(b"")
+        self._behind: list[memoryview] = []  # what was given back stands before it; the last comes first
         self.offset = 0
+
+    def view(self, count: int) -> memoryview:
+        """As `take`, not copied where the bytes lie in one piece, which stays in memory as long as the view."""
+        if not self._left:
+            self._left = self._piece()
+        if count > len(self._left):
+            return memoryview(self.take(count))
+        part, self._left = self._left[:count], self._left[count:]
+        self.offset += count
+        return part
 
     def take(self, count: int) -> bytes:
         """The next bytes; fewer at the end."""
@@ -57,17 +68,25 @@ class Pieces:
 
     def give_back(self, data: bytes) -> None:
         """Put bytes back in front."""
-        self._left = memoryview(data + bytes(self._left))
+        self._behind.append(self._left)
+        self._left = memoryview(data)
         self.offset -= len(data)
 
     def rest_of_piece(self) -> bytes:
         """What is at hand, or the next piece; empty at the end."""
         return self.take(len(self._left)) if self._left else bytes(next(self._next(READ_BYTES), b""))
 
+    def _piece(self) -> memoryview:
+        """Empty at the end."""
+        while self._behind:
+            if piece := self._behind.pop():
+                return piece
+        return memoryview(next(self._pieces, b""))
+
     def _next(self, count: int) -> Iterator[memoryview]:
         while count:
             if not self._left:
-                self._left = memoryview(next(self._pieces, b""))
+                self._left = self._piece()
                 if not self._left:
                     return
             piece = self._left[:count]
@@ -77,9 +96,9 @@ class Pieces:
             yield piece
 
 
-def pieces_of(stream: BinaryIO) -> Iterator[bytes]:
+def pieces_of(stream: BinaryIO, size_bytes: int = READ_BYTES) -> Iterator[bytes]:
     """A file's bytes, to its end."""
-    return iter(lambda: stream.read(READ_BYTES), b"")
+    return iter(lambda: stream.read(size_bytes), b"")
 
 
 def inflate(raw: Pieces, *, spare_bytes: int = 0) -> Iterator[bytes]:

@@ -194,7 +194,7 @@ def _record_clip(file: SourceFile, record: Record | BadRecord) -> EncodedClip:
         name = youtube8m.id_of(record.data)
     except ClipError as error:
         return failed_clip(error, uri=uri, etag=digest, size_bytes=len(record.data))
-    return EncodedClip(name, name, uri, digest, len(record.data), 0.0, None, data=record.data)
+    return EncodedClip(name, name, uri, digest, len(record.data), 0.0, None, data=bytes(record.data))
 
 
 def _bad(file: SourceFile, item: BadMember, clip_id: str | None = None) -> EncodedClip:

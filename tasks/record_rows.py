@@ -29,18 +29,18 @@ def clip_rows(parsed: Sequence[Parsed], *, shard: str) -> pa.Table:
 
 def embedding_rows(parsed: Sequence[Parsed], feature: str, *, shard: str) -> pa.Table:
     """One row for each record that has the feature, "rgb" or "audio"."""
-    found = [(clip, record) for clip, record in parsed if feature in record.means]
+    found = [(clip, record, mean) for clip, record in parsed if (mean := record.mean(feature)) is not None]
     if not found:
         return pa.table({})
     width = WIDTHS[feature]
-    codes = [record.frames.get(feature, np.empty((0, width), np.uint8)) for _, record in found]
-    columns: dict[str, Any] = _columns([_of_a_clip(clip, record, shard) for clip, record in found])
-    means = np.stack([record.means[feature] for _, record in found])
+    codes = [record.frames.get(feature, np.empty((0, width), np.uint8)) for _, record, _ in found]
+    columns: dict[str, Any] = _columns([_of_a_clip(clip, record, shard) for clip, record, _ in found])
+    means = np.stack([mean for _, _, mean in found])
     columns["embedding"] = pa.FixedSizeListArray.from_arrays(pa.array(means.ravel(), pa.float32()), width)
     columns["frame_time_s"] = [np.arange(len(rows), dtype=np.float32) for rows in codes]
     columns["frame_codes"] = _lists(codes, width)
     table = pa.table(columns, record_embeddings_schema(width, dequantisation=DEQUANTISATION))
-    return table.append_column(ETAG, pa.array([clip.source_etag for clip, _ in found], pa.string()))
+    return table.append_column(ETAG, pa.array([clip.source_etag for clip, _, _ in found], pa.string()))
 
 
 def _lists(codes: Sequence[np.ndarray], width: int) -> pa.ListArray:
@@ -61,7 +61,7 @@ def _clip_row(clip: EncodedClip, record: Record, shard: str) -> dict[str, Any]:
         "duration_s": _seconds(record),
         "fps": 1.0 if record.frames else None,
         "frames": _frames(record),
-        "has_audio": "audio" in record.means,
+        "has_audio": "audio" in record.frames or "audio" in record.means,
         "size_bytes": clip.size_bytes,
         "label_ids": list(record.labels),
         "segments": [

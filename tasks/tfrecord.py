@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 import google_crc32c
+import numpy as np
 
 from tasks.clip import FailureKind
 from tasks.gunzip import Damage, Pieces, inflate, pieces_of
@@ -20,6 +21,7 @@ from tasks.gunzip import Damage, Pieces, inflate, pieces_of
 HEADER = struct.Struct("<QI")
 CHECK = struct.Struct("<I")
 ROTATION_BITS, OFFSET = 15, 0xA282EAD8
+PIECE_BYTES = 2 << 20  # a frame-level record has up to 350 KB; those on the border of two pieces are copied
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,7 @@ class Record:
     """One record, whole."""
 
     offset: int  # of its length, in the bytes inflated
-    data: bytes
+    data: memoryview  # mostly of what was read at once, PIECE_BYTES or more, and holds that in memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,7 @@ def records(stream: BinaryIO, *, max_bytes: int) -> Iterator[Record | BadRecord]
     Raises:
         whatever `stream.read` raises.
     """
-    raw = Pieces(pieces_of(stream))
+    raw = Pieces(pieces_of(stream, PIECE_BYTES))
     magic = raw.take(2)
     raw.give_back(magic)
     whole = Pieces(inflate(raw, spare_bytes=max_bytes)) if magic == b"\x1f\x8b" else raw
@@ -68,9 +70,9 @@ def records(stream: BinaryIO, *, max_bytes: int) -> Iterator[Record | BadRecord]
         yield BadRecord(whole.offset, damage.kind, f"{damage} at byte {whole.offset:,} of the shard", ends_shard=True)
 
 
-def masked_crc32c(data: bytes) -> int:
+def masked_crc32c(data: bytes | memoryview) -> int:
     """The check of some bytes as it stands in the file."""
-    crc: int = google_crc32c.value(data)
+    crc: int = google_crc32c.value(np.asarray(memoryview(data)))  # it takes no memoryview
     return ((crc >> ROTATION_BITS | crc << 32 - ROTATION_BITS) + OFFSET) & 0xFFFFFFFF
 
 
@@ -95,7 +97,7 @@ def _next(whole: Pieces, max_bytes: int) -> Record | BadRecord | None:
             return _end(offset, f"the file ends in a record of {length:,} bytes")
         message = f"the record at byte {offset:,} has {length:,} bytes; limits.max_bytes is {max_bytes:,} (raise it with --limits.max-bytes)"
         return BadRecord(offset, FailureKind.TOO_LARGE, message, ends_shard=False)
-    data, tail = whole.take(length), whole.take(CHECK.size)
+    data, tail = whole.view(length), whole.take(CHECK.size)
     if len(data) < length or len(tail) < CHECK.size:
         return _end(offset, f"the file ends in a record of {length:,} bytes")
     if CHECK.unpack(tail)[0] != masked_crc32c(data):

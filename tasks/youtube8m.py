@@ -39,13 +39,17 @@ class Record:
     id: str
     labels: tuple[int, ...]
     frames: Mapping[str, np.ndarray] = field(default_factory=dict)  # by feature: uint8 [N, width], codes
-    means: Mapping[str, np.ndarray] = field(default_factory=dict)  # by feature: float32 [width]
+    means: Mapping[str, np.ndarray] = field(default_factory=dict)  # by feature that has no frames: float32 [width]
     segments: tuple[Segment, ...] = ()
     faults: Mapping[str, str] = field(default_factory=dict)  # by feature: why there is no mean of it
     notes: tuple[str, ...] = ()  # what is unusual and was taken as it is
 
+    def mean(self, feature: str) -> np.ndarray | None:
+        """float32 [width], over the frames where there are some; None where the record lacks the feature."""
+        return mean_of(self.frames[feature]) if feature in self.frames else self.means.get(feature)
 
-def parse(data: bytes) -> Record:
+
+def parse(data: bytes | memoryview) -> Record:
     """Read a record.
 
     Raises:
@@ -63,7 +67,7 @@ def parse(data: bytes) -> Record:
         raise ClipError(FailureKind.BAD_RECORD, f"{error}; fetch the shard again") from error
 
 
-def id_of(data: bytes) -> str:
+def id_of(data: bytes | memoryview) -> str:
     """The id of a record; raises as `parse`."""
     try:
         return _id(parts_of(data).context.feature)
@@ -104,7 +108,12 @@ class _Found:
             self.faults[feature] = f"the record has neither {feature} nor {MEANS[feature]}"
 
     def _frames(self, feature: str) -> None:
-        rows, width = rows_of(self.parts.lists[feature]), WIDTHS[feature]
+        width = WIDTHS[feature]
+        try:
+            rows = rows_of(self.parts.lists[feature])
+        except Malformed as error:
+            self.faults[feature] = f"{feature} cannot be read: {error}"
+            return
         if not len(rows):
             self.faults[feature] = f"{feature} has no frames"
         elif not isinstance(rows, np.ndarray):
@@ -112,12 +121,12 @@ class _Found:
         elif rows.shape[1] != width:
             self.faults[feature] = f"{feature} has frames of {rows.shape[1]} bytes, not of {width}"
         else:
-            self.frames[feature], self.means[feature] = rows, mean_of(rows)
+            self.frames[feature] = rows
             if len(rows) > MOST_FRAMES:
                 self.notes.append(f"{feature} has {len(rows):,} frames, more than {MOST_FRAMES}; all are kept")
 
     def _mean(self, feature: str) -> None:
-        mean = np.array(self.parts.context.feature[MEANS[feature]].float_list.value, np.float32)
+        mean = _floats(self.parts.context.feature[MEANS[feature]])
         if len(mean) == WIDTHS[feature]:
             self.means[feature] = mean
         else:
@@ -133,6 +142,14 @@ def _id(features: Mapping[str, Feature]) -> str:
             except UnicodeDecodeError as error:
                 raise Malformed(f"its {key} is no UTF-8") from error
     raise Malformed("it has neither id nor video_id")
+
+
+def _floats(feature: Feature) -> np.ndarray:
+    """float32 [N]. Packed floats are the end of the message, as they lie in memory; a Python number for each would take ten times as long."""
+    numbers = feature.float_list
+    numbers.DiscardUnknownFields()  # which would stand behind them
+    count = len(numbers.value)
+    return np.frombuffer(numbers.SerializeToString()[-4 * count :] if count else b"", "<f4")
 
 
 def _integers(features: Mapping[str, Feature], key: str) -> tuple[int, ...]:

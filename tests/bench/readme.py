@@ -2,6 +2,7 @@
 
     tests/bench/results.json  ->  README.md between <!-- bench --> and <!-- /bench -->
     tests/bench/restore.json  ->                    <!-- restore --> and <!-- /restore -->
+    tests/bench/youtube8m.json ->                   <!-- youtube8m --> and <!-- /youtube8m -->
 
 Measures nothing.
 """
@@ -11,7 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.bench import report, restore, run
+from tests.bench import report, restore, run, youtube8m
+from tests.bench.reading import report as reading
 from tests.bench.restoring import report as restoring
 
 README = run.REPOSITORY / "README.md"
@@ -34,6 +36,7 @@ class Table:
 TABLES = (
     Table("bench", run.RESULTS, "python -m tests.bench.run", lambda path: report.markdown(report.read(path))),
     Table("restore", restore.RESULTS, "python -m tests.bench.restore", lambda path: restoring.markdown(restoring.read(path))),
+    Table("youtube8m", youtube8m.RESULTS, "python -m tests.bench.youtube8m", lambda path: reading.markdown(reading.read(path))),
 )
 
 

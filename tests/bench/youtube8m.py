@@ -22,7 +22,7 @@ from tests.bench import report as machine
 from tests.bench.contenders.tensorflow_records import WIDTHS
 from tests.bench.reading import report
 from tests.bench.reading.environment import Unavailable, interpreter
-from tests.bench.reading.report import BATCHED, EXPORT, NUMPY, PARQUET, PARSE, RAY, TAGGER, TFDATA, VIDMILL, Cost, Equality, Results
+from tests.bench.reading.report import BATCHED, EXPORT, MEANS, NUMPY, PARQUET, PARSE, RAY, TAGGER, TFDATA, VIDMILL, Cost, Equality, Results
 
 REPOSITORY = Path(__file__).parents[2]
 RESULTS = Path(__file__).with_name("youtube8m.json")
@@ -95,6 +95,7 @@ def reading(bench: Bench) -> Iterator[Cost]:
 def _round(bench: Bench, level: str, count: int, number: int) -> Iterator[Cost]:
     shard, out = bench.shard(level, count), bench.out(level, count, number)
     yield _cost(PARSE, level, VIDMILL, ours("parse", shard))
+    yield _cost(PARSE, level, MEANS, ours("means", shard))
     yield _cost(PARSE, level, TFDATA, theirs("parse", level, shard))
     if level == "frame":
         yield _cost(PARSE, level, BATCHED, theirs("parse", "batched", shard))

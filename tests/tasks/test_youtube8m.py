@@ -39,8 +39,10 @@ def test_a_frame_level_record_keeps_every_code() -> None:
     assert (found.id, found.labels, found.faults, found.notes) == ("abcd", (3, 7), {}, ())
     for name, wanted in lists.items():
         assert np.array_equal(found.frames[name], wanted)
-        assert found.means[name] == pytest.approx((wanted * 4.0 / 255 - 1.9921875).mean(0), abs=1e-6)
-        assert found.means[name].dtype == np.float32
+        mean = found.mean(name)
+        assert mean is not None
+        assert mean == pytest.approx((wanted * 4.0 / 255 - 1.9921875).mean(0), abs=1e-6)
+        assert mean.dtype == np.float32
 
 
 @given(arrays(np.uint8, st.tuples(st.integers(1, 20), st.integers(1, 8))))
@@ -59,6 +61,7 @@ def test_a_video_level_record_has_its_own_means() -> None:
     assert (found.id, found.frames, found.faults) == ("abcd", {}, {})
     for name, mean in means.items():
         assert np.array_equal(found.means[name], mean)
+        assert found.mean(name) is found.means[name]
 
 
 def test_segments_are_kept_with_their_ratings() -> None:
@@ -92,6 +95,26 @@ def test_frames_of_several_widths_are_told() -> None:
     record = frame_level({"rgb": codes(5, 1024), "audio": codes(2, 128)})
     record.feature_lists.feature_list["audio"].feature.add().bytes_list.value.append(b"x")
     assert parse(record.SerializeToString()).faults == {"audio": "audio has frames of 1 to 128 bytes, not of 128"}
+
+
+def test_frames_of_numbers_cost_no_other_feature_and_no_mean() -> None:
+    """As vidmill itself exports the frames of other models."""
+    record = frame_level({"rgb": codes(2, 1024)})
+    record.feature_lists.feature_list["audio"].feature.add().float_list.value.extend([1.0] * 128)
+    found = parse(record.SerializeToString())
+    assert (len(found.frames["rgb"]), found.mean("audio")) == (2, None)
+    assert found.faults == {"audio": "audio cannot be read: a feature list's feature does not hold one byte string"}
+
+
+def test_fields_that_nobody_knows_are_no_numbers() -> None:
+    record = Example()
+    put(record.features)
+    record.features.feature["mean_audio"].float_list.value.extend([1.0] * 128)
+    floats = record.features.feature["mean_audio"].float_list
+    floats.MergeFromString(b"\x7a\x04\x01\x02\x03\x04")  # field 15, four bytes
+    mean = parse(record.SerializeToString()).mean("audio")
+    assert mean is not None
+    assert np.array_equal(mean, np.ones(128, np.float32))
 
 
 def test_more_frames_than_the_data_set_has_are_kept_and_told() -> None:

@@ -1,6 +1,7 @@
 """YouTube-8M's records by vidmill, each step alone on one core.
 
-    python -m tests.bench.contenders.vidmill_records parse SHARD               read and parse, means included
+    python -m tests.bench.contenders.vidmill_records parse SHARD               read and parse, to arrays
+                                                     means SHARD               the same, and the means over them
                                                      parquet SHARD OUT         a whole run in this process: read, parse, stage, publish
                                                      export OUT TO             and back
                                                      digest OUT                every value in Parquet, by record
@@ -13,7 +14,8 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ MODELS = {"rgb": "yt8m-inception3", "audio": "yt8m-vggish"}
 SEQUENCES, FRAMES, CLASSES, BATCH = 64, 300, 3862, 16
 
 
-def parse(path: str) -> dict[str, Any]:
+def parse(path: str, *, means: bool = False) -> dict[str, Any]:
     """Every record as arrays; the first pass is not counted, as elsewhere."""
     from tasks.tfrecord import Record, records
     from tasks.youtube8m import parse
@@ -36,7 +38,10 @@ def parse(path: str) -> dict[str, Any]:
         with open(path, "rb") as stream:
             for item in records(stream, max_bytes=512 << 20):
                 assert isinstance(item, Record)
-                assert not parse(item.data).faults
+                record = parse(item.data)
+                assert not record.faults
+                if means:
+                    assert all(record.mean(feature) is not None for feature in WIDTHS)
                 count += 1
         return count
 
@@ -116,7 +121,14 @@ def tagger(network: str) -> dict[str, Any]:
 def main(mode: str, *words: str) -> dict[str, Any]:
     """One measurement."""
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    modes = {"parse": parse, "parquet": parquet, "export": export, "digest": digests, "tagger": tagger}
+    modes: dict[str, Callable[..., dict[str, Any]]] = {
+        "parse": parse,
+        "means": partial(parse, means=True),
+        "parquet": parquet,
+        "export": export,
+        "digest": digests,
+        "tagger": tagger,
+    }
     return modes[mode](*words)
 
 

@@ -14,7 +14,8 @@ from typing import Any
 
 PACKAGES = ("pyarrow", "numpy", "protobuf", "google-crc32c", "torch")
 PARSE, PARQUET, EXPORT, TAGGER = "read and parse", "shard to Parquet", "Parquet to shard", "tagger"
-VIDMILL, TFDATA, BATCHED, NUMPY, RAY = "vidmill", "tf.data", "tf.data, records in batches", "tf.data, to NumPy", "ray.data.read_tfrecords"
+VIDMILL, MEANS = "vidmill", "vidmill, and the means over frames"
+TFDATA, BATCHED, NUMPY, RAY = "tf.data", "tf.data, records in batches", "tf.data, to NumPy", "ray.data.read_tfrecords"
 FASTER, MB_PER_S, LARGER, MEMORY_MB = 3.0, 100.0, 1.05, 64.0
 HEADINGS = ("", "records/s per core", "MB/s per core", "peak memory MB")
 Table = list[list[str]]  # headings first; every cell but a row's first is a figure
@@ -96,8 +97,8 @@ def _targets(found: Results) -> Iterator[Target]:
     ours, theirs = (speed(found.costs, PARSE, "frame", name) for name in (VIDMILL, TFDATA))
     ratio = ours[1] / theirs[1] if ours and theirs else None
     yield Target(f"frame level: read and parse, times tf.data's records/s per core, at least {FASTER:g}", ratio, FASTER)
-    parquet = speed(found.costs, PARQUET, "frame", VIDMILL)
-    yield Target(f"frame level: shard to Parquet, MB/s per core, at least {MB_PER_S:g}", parquet[1] if parquet else None, MB_PER_S)
+    parquet = speed(found.costs, PARQUET, "frame", VIDMILL, largest=True)
+    yield Target(f"frame level: the larger shard to Parquet, MB/s per core, at least {MB_PER_S:g}", parquet[1] if parquet else None, MB_PER_S)
     made = [one for one in found.costs if one.job == PARQUET and one.parquet_bytes]
     sizes = [one.parquet_bytes / one.bytes for one in made if one.level == "frame" and one.parquet_bytes]
     yield Target(f"frame level: Parquet's bytes over the shard's, at most {LARGER:g}", max(sizes, default=None), LARGER, at_most=True)
@@ -112,14 +113,14 @@ def _growth(made: Sequence[Cost]) -> float | None:
     return peaks[max(peaks)] - peaks[min(peaks)] if len(peaks) > 1 else None
 
 
-def speed(costs: Sequence[Cost], job: str, level: str, contender: str) -> tuple[float, float] | None:
-    """Records/s and MB/s of one core, median over the rounds on the smallest shard; None where it was not measured."""
+def speed(costs: Sequence[Cost], job: str, level: str, contender: str, *, largest: bool = False) -> tuple[float, float] | None:
+    """Records/s and MB/s of one core, median over the rounds on the smallest shard, or on the largest; None where it was not measured."""
     here = [one for one in costs if (one.job, one.level, one.contender) == (job, level, contender)]
     if not here:
         return None
-    size = min(one.bytes for one in here)
+    size = (max if largest else min)(one.bytes for one in here)
     seconds = median(one.core_s for one in here if one.bytes == size)
-    return here[0].records / seconds, size / 1e6 / seconds
+    return next(one.records for one in here if one.bytes == size) / seconds, size / 1e6 / seconds
 
 
 def write(found: Results, path: Path) -> None:
@@ -158,7 +159,7 @@ def remarks(found: Results) -> list[str]:
         "Shards, written by TensorFlow, read from the page cache: "
         + ", ".join(f"{level} level, {records:,} records, {size / 1e6:,.0f} MB" for level, size, records in shards)
         + ".",
-        f"{PARSE}: both checks, then arrays; vidmill's in Python, with the means; tf.data's stay in its graph, unless to NumPy.",
+        f"{PARSE}: both checks, then arrays; vidmill's in Python, tf.data's stay in its graph, unless to NumPy.",
         "Per core: by the seconds of the processor that a step took, alone on one core; Ray's by the clock, as several processes share it.",
         "A tagger's records are sequences of 300 frames; its weights here are random, which costs the same.",
         *(_equality(one) for one in found.equalities),
