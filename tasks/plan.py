@@ -137,8 +137,10 @@ def staged_in_vain(plan: RunPlan) -> tuple[Staging, ...]:
 def overlay_work(plan: RunPlan) -> ShardWork | None:
     """The archive of replacements as work of its own: computed once, staged for the shards it overrides."""
     overlay = plan.corpus.replacements
+    if overlay is None:
+        return None
     wanted = {feature for work in plan.work for feature in work.features}
-    if overlay is None or all(feature.inputs for feature in wanted):  # published embeddings are those of the replacements
+    if all(feature.inputs for feature in wanted):  # published embeddings are those of the replacements
         return None
     features = tuple(feature for feature in plan.features if feature in wanted)
     retried = frozenset(attempt for work in plan.work for attempt in work.retried)

@@ -7,6 +7,7 @@ import pytest
 from flows.process_corpus import RunIncomplete, process_corpus
 from infra.settings import RunConfig
 from tasks.record import RunSummary
+from tests.faults import here
 
 Run = Callable[[RunConfig], RunSummary]
 
@@ -22,3 +23,10 @@ def run(ray_here: None) -> Run:
             return incomplete.summary
 
     return call
+
+
+@pytest.fixture
+def run_here(monkeypatch: pytest.MonkeyPatch) -> Run:
+    """The same without Ray, which takes longer to begin than small runs to end: for what the plan and the publication do."""
+    here.without_ray(monkeypatch)
+    return here.run

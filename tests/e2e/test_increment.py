@@ -30,8 +30,8 @@ def published(output: Path) -> dict[str, tuple[int, int]]:
     return {name: state for name, state in files(output).items() if not name.startswith("_")}
 
 
-def test_a_long_video_becomes_clips_with_times_on_its_own_time_line(run: Run, videos: Path, tmp_path: Path) -> None:
-    run(settings(videos, tmp_path / "out"))
+def test_a_long_video_becomes_clips_with_times_on_its_own_time_line(run_here: Run, videos: Path, tmp_path: Path) -> None:
+    run_here(settings(videos, tmp_path / "out"))
     rows = table(tmp_path / "out", "clips").to_pylist()
     first = [(row["clip_id"], row["start_s"], row["end_s"], row["video_id"]) for row in rows if row["video_id"] == "day 1/video 0.mp4"]
     assert first == [("day 1/video 0.mp4#0", 0.0, 2.0, "day 1/video 0.mp4"), ("day 1/video 0.mp4#2000", 2.0, 3.0, "day 1/video 0.mp4")]
@@ -40,14 +40,14 @@ def test_a_long_video_becomes_clips_with_times_on_its_own_time_line(run: Run, vi
     assert (times["day 1/video 0.mp4#0"], times["day 1/video 0.mp4#2000"]) == ([0.0, 1.0], [0.0])
 
 
-def test_an_added_and_a_changed_file_touch_only_their_shards(run: Run, videos: Path, tmp_path: Path) -> None:
+def test_an_added_and_a_changed_file_touch_only_their_shards(run_here: Run, videos: Path, tmp_path: Path) -> None:
     """P5: without the membership note a new file would shift every shard behind it."""
     output = tmp_path / "out"
-    run(settings(videos, output))
+    run_here(settings(videos, output))
     before, rows = published(output), {row["clip_id"]: row for row in table(output, "embeddings").to_pylist()}
     (videos / "day 1" / "video 0a.mp4").write_bytes(clip(77, seconds=3))
     (videos / "day 1" / "video 2.mp4").write_bytes(clip(78, seconds=3))
-    summary = run(settings(videos, output))
+    summary = run_here(settings(videos, output))
     assert (summary.status, summary.clips) == ("done", 4)
     after = published(output)
     changed = {name for name, state in after.items() if before.get(name) != state}
@@ -59,24 +59,24 @@ def test_an_added_and_a_changed_file_touch_only_their_shards(run: Run, videos: P
     }  # fmt: skip
     for path in videos.rglob("*.mp4"):
         spoil(path)
-    assert run(settings(videos, output)).status == "nothing to do"
+    assert run_here(settings(videos, output)).status == "nothing to do"
 
 
-def test_a_deleted_file_keeps_its_rows_and_costs_nothing(run: Run, videos: Path, tmp_path: Path) -> None:
+def test_a_deleted_file_keeps_its_rows_and_costs_nothing(run_here: Run, videos: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
-    run(settings(videos, output))
+    run_here(settings(videos, output))
     before = files(output)
     (videos / "day 1" / "video 3.mp4").unlink()
-    assert run(settings(videos, output)).status == "nothing to do"
+    assert run_here(settings(videos, output)).status == "nothing to do"
     assert files(output) == before
 
 
-def test_a_second_model_adds_only_its_folder(run: Run, videos: Path, tmp_path: Path) -> None:
+def test_a_second_model_adds_only_its_folder(run_here: Run, videos: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
-    run(settings(videos, output))
+    run_here(settings(videos, output))
     before = published(output)
     both = settings(videos, output, embed=["efficientnet-lite0", "mobilenet-v2"])
-    summary = run(both)
+    summary = run_here(both)
     assert (summary.status, summary.clips) == ("done", 10)
     after = published(output)
     assert {name: after[name] for name in before} == before
@@ -84,31 +84,31 @@ def test_a_second_model_adds_only_its_folder(run: Run, videos: Path, tmp_path: P
     assert not verify(str(output)).faults
 
 
-def test_a_deleted_published_file_comes_back_and_nothing_else(run: Run, tmp_path: Path) -> None:
+def test_a_deleted_published_file_comes_back_and_nothing_else(run_here: Run, tmp_path: Path) -> None:
     write_shards(tmp_path / "corpus", shards=2, clips=3)
     config = config_for({"kind": "kinetics", "uri": f"{tmp_path}/corpus/part_*.tar.gz"}, tmp_path / "out", tag=["efficientnet-lite0"])
-    run(config)
+    run_here(config)
     before, rows = published(tmp_path / "out"), contents(tmp_path / "out")
     for folder in ("clips", "embeddings", "tags"):
         victim = next(name for name in before if name.startswith(folder) and name.endswith("part_1.parquet"))
         (tmp_path / "out" / victim).unlink()
         assert verify(str(tmp_path / "out")).faults
-        assert run(config).status == "done"
+        assert run_here(config).status == "done"
         after = published(tmp_path / "out")
         assert {name for name, state in after.items() if before[name] != state} == {victim}
         assert contents(tmp_path / "out") == rows
         before = after
 
 
-def test_a_changed_archive_recomputes_only_its_changed_clips(run: Run, tmp_path: Path) -> None:
+def test_a_changed_archive_recomputes_only_its_changed_clips(run_here: Run, tmp_path: Path) -> None:
     members = {f"{name_of(n)}.mp4": clip(n) for n in range(4)}
     archive = write_tar(tmp_path / "corpus" / "part_0.tar.gz", {**members, "broken_000001_000002.mp4": b"no video"})
     config = config_for({"kind": "kinetics", "uri": str(archive)}, tmp_path / "out")
-    run(config)
+    run_here(config)
     before = {row["clip_id"]: row for row in table(tmp_path / "out", "embeddings").to_pylist()}
     del members[f"{name_of(3)}.mp4"]
     write_tar(archive, {**members, f"{name_of(1)}.mp4": clip(50), f"{name_of(9)}.mp4": clip(9), "broken_000001_000002.mp4": clip(51)})
-    summary = run(config)
+    summary = run_here(config)
     assert (summary.status, summary.clips) == ("done", 3)
     after = {row["clip_id"]: row for row in table(tmp_path / "out", "embeddings").to_pylist()}
     assert {key for key in after if after[key] != before.get(key)} == {name_of(1), name_of(9), "broken_000001_000002"}
@@ -117,22 +117,22 @@ def test_a_changed_archive_recomputes_only_its_changed_clips(run: Run, tmp_path:
     assert not verify(str(tmp_path / "out")).faults
 
 
-def test_deleted_failures_are_tried_again(run: Run, tmp_path: Path) -> None:
+def test_deleted_failures_are_tried_again(run_here: Run, tmp_path: Path) -> None:
     archive = write_tar(tmp_path / "corpus" / "part_0.tar", {f"{name_of(0)}.mp4": clip(0), f"{name_of(1)}.mp4": clip(1)}, gz=False)
     config = config_for({"kind": "kinetics", "uri": str(archive)}, tmp_path / "out", limits={"max_pixels": 100})
-    run(config)
+    run_here(config)
     assert table(tmp_path / "out", "failures")["kind"].to_pylist() == ["TOO_LARGE", "TOO_LARGE"]
     wider = config_for({"kind": "kinetics", "uri": str(archive)}, tmp_path / "out")
-    assert run(wider).status == "nothing to do"
+    assert run_here(wider).status == "nothing to do"
     (tmp_path / "out" / "failures" / "part_0.parquet").unlink()
-    assert run(wider).status == "done"
+    assert run_here(wider).status == "done"
     assert table(tmp_path / "out", "embeddings").num_rows == 2
     assert not table(tmp_path / "out", "failures").num_rows
     assert not verify(str(tmp_path / "out")).faults
 
 
-def test_an_output_of_another_corpus_is_refused(run: Run, videos: Path, tmp_path: Path) -> None:
-    run(settings(videos, tmp_path / "out"))
+def test_an_output_of_another_corpus_is_refused(run_here: Run, videos: Path, tmp_path: Path) -> None:
+    run_here(settings(videos, tmp_path / "out"))
     write_videos(tmp_path / "others", {"x.mp4": 2})
     with pytest.raises(Problem, match=r"holds another corpus .*choose another output"):
         plan_run(settings(tmp_path / "others", tmp_path / "out"))

@@ -27,11 +27,11 @@ def test_shards_in_s3_give_the_same_rows_bit_for_bit(run: Run, bucket: str, tmp_
     assert run(in_s3).status == "nothing to do"
 
 
-def test_loose_videos_in_s3_are_cut_where_they_lie(run: Run, bucket: str, tmp_path: Path) -> None:
+def test_loose_videos_in_s3_are_cut_where_they_lie(run_here: Run, bucket: str, tmp_path: Path) -> None:
     write_videos(tmp_path / "videos", {"a/long.mp4": 7, "b.mp4": 2})
     upload(tmp_path / "videos", f"s3://{bucket}/videos")
     config = config_for({"kind": "files", "uri": f"s3://{bucket}/videos/"}, f"s3://{bucket}/out", decode={"clip_s": 3})
-    assert run(config).status == "done"
+    assert run_here(config).status == "done"
     rows = table(f"s3://{bucket}/out", "clips").to_pylist()
     assert [(row["clip_id"], row["uri"]) for row in rows] == [
         ("a/long.mp4#0", f"s3://{bucket}/videos/a/long.mp4"),

@@ -8,7 +8,7 @@ from tests.corpus import clip, config_for, table, write_tar, write_videos
 from tests.e2e.conftest import Run
 
 
-def test_webdataset_samples_become_clips_with_their_class(run: Run, tmp_path: Path) -> None:
+def test_webdataset_samples_become_clips_with_their_class(run_here: Run, tmp_path: Path) -> None:
     members = {
         "a/0001.mp4": clip(1), "a/0001.cls": b"7", "a/0001.json": b"{}",
         "a/0002.cls": b"9", "a/0002.mp4": clip(2),
@@ -17,7 +17,7 @@ def test_webdataset_samples_become_clips_with_their_class(run: Run, tmp_path: Pa
     }  # fmt: skip
     write_tar(tmp_path / "set" / "000000.tar", members, gz=False)
     config = config_for({"kind": "webdataset", "uri": f"{tmp_path}/set/*.tar"}, tmp_path / "out", tag=["efficientnet-lite0"])
-    assert run(config).status == "done"
+    assert run_here(config).status == "done"
     assert [(row["clip_id"], row["label"], row["start_s"], row["end_s"]) for row in table(tmp_path / "out", "clips").to_pylist()] == [
         ("a/0001", "7", 0.0, 2.0),
         ("a/0002", "9", 0.0, 2.0),
@@ -33,7 +33,7 @@ def write_manifest(path: Path, rows: list[dict[str, object]]) -> None:
         writer.writerows(rows)
 
 
-def test_a_manifest_carries_its_columns_and_names_what_is_missing(run: Run, tmp_path: Path) -> None:
+def test_a_manifest_carries_its_columns_and_names_what_is_missing(run_here: Run, tmp_path: Path) -> None:
     write_videos(tmp_path, {"videos/one.mp4": 2, "videos/two.mp4": 2})
     manifest = tmp_path / "list.csv"
     rows: list[dict[str, object]] = [
@@ -43,7 +43,7 @@ def test_a_manifest_carries_its_columns_and_names_what_is_missing(run: Run, tmp_
     ]
     write_manifest(manifest, rows)
     config = config_for({"kind": "manifest", "uri": str(manifest)}, tmp_path / "out")
-    assert run(config).status == "done"
+    assert run_here(config).status == "done"
     found = table(tmp_path / "out", "clips").to_pylist()
     assert [(row["clip_id"], row["label"], row["price"], row["width"], row["manifest_width"]) for row in found] == [
         ("videos/one.mp4#0", "cat", 1.5, 160, 99),
@@ -52,5 +52,5 @@ def test_a_manifest_carries_its_columns_and_names_what_is_missing(run: Run, tmp_
     assert [(row["member"].rpartition("/")[2], row["kind"]) for row in table(tmp_path / "out", "failures").to_pylist()] == [("gone.mp4", "MISSING")]
     rows[0]["label"] = "lion"
     write_manifest(manifest, rows)
-    assert (run(config).status, table(tmp_path / "out", "clips")["label"].to_pylist()) == ("done", ["lion", "dog"])
+    assert (run_here(config).status, table(tmp_path / "out", "clips")["label"].to_pylist()) == ("done", ["lion", "dog"])
     assert not verify(str(tmp_path / "out")).faults

@@ -83,6 +83,7 @@ def test_a_run_survives_the_death_of_a_reader_and_of_a_worker(corpus: Path, undi
     check_finished(output, undisturbed)
 
 
+@pytest.mark.nightly
 def test_a_run_survives_the_loss_of_a_node(corpus: Path, undisturbed: Path, tmp_path: Path) -> None:
     """P1, P2, P6: without restarts (tasks.stage.RESTARTS) the first lost node would end the run."""
     output, config = tmp_path / "out", tmp_path / "config.json"

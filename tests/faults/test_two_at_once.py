@@ -39,6 +39,7 @@ def visible(output: Path) -> dict[str, tuple[tuple[int, int], bytes]]:
     return {name: (found[name], (output / name).read_bytes()) for name in found if name.endswith(".parquet")}
 
 
+@pytest.mark.nightly  # three whole runs; of the lease's every edge: tests/infra/test_lease.py and below
 def test_one_writes_one_is_turned_away_one_takes_over_and_the_first_wakes_too_late(tmp_path: Path) -> None:
     """P2, P3: without the lease the second program would write; without the takeover the last would be turned away too (of a killed one: test_kill).
 

@@ -86,6 +86,7 @@ def test_a_retry_plans_anew(server: PrefectServer, ray_here: None, tmp_path: Pat
     assert server.task_runs(run["id"])["process"] == ("Completed", 2)
 
 
+@pytest.mark.nightly
 def test_a_flow_without_a_server_brings_its_own(ray_here: None, tmp_path: Path) -> None:
     write_shards(tmp_path, shards=1, clips=1)
     config = config_for({"kind": "kinetics", "uri": f"{tmp_path}/part_0.tar.gz"}, tmp_path / "out")
