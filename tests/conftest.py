@@ -27,7 +27,8 @@ PATIENCE_S = 60  # what hangs, hangs for ever
 LONG = {"test_readme.py": 1000, "test_poison.py": 75, "test_run.py": 45, "test_models.py": 35, "test_restoration.py": 20}
 
 
-os.environ["RAY_worker_niceness"] = "0"  # by default Ray's workers yield to every other process, here to the tests beside them, and starve
+# By default Ray's workers yield to every other process, here to the tests beside them, and starve.
+os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 (Ray spells it so)
 
 
 hypothesis.settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
