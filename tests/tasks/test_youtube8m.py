@@ -123,7 +123,15 @@ def test_more_frames_than_the_data_set_has_are_kept_and_told() -> None:
     assert found.notes == ("rgb has 301 frames, more than 300; all are kept",)
 
 
-@pytest.mark.parametrize("data", [frame_level({}, name=None).SerializeToString(), frame_level({}, name="").SerializeToString(), b"", b"\x0a\x7f"])
+NAMELESS = {
+    "no id": frame_level({}, name=None).SerializeToString(),
+    "an empty id": frame_level({}, name="").SerializeToString(),
+    "nothing": b"",
+    "no message": b"\x0a\x7f",
+}
+
+
+@pytest.mark.parametrize("data", NAMELESS.values(), ids=NAMELESS)
 def test_what_has_no_id_is_a_bad_record(data: bytes) -> None:
     with pytest.raises(ClipError, match="fetch the shard again") as caught:
         parse(data)
