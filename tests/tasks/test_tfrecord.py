@@ -78,7 +78,10 @@ def test_a_record_over_the_limit_is_passed_over() -> None:
     assert "limits.max_bytes is 100 (raise it with --limits.max-bytes)" in told[0].message
 
 
-@pytest.mark.parametrize(("data", "kind"), [(b"", FailureKind.EMPTY), (gzip.compress(framed(b"one"))[:-3], FailureKind.TRUNCATED)])
+DAMAGED = {"nothing": (b"", FailureKind.EMPTY), "gzip without its end": (gzip.compress(framed(b"one"))[:-3], FailureKind.TRUNCATED)}
+
+
+@pytest.mark.parametrize(("data", "kind"), DAMAGED.values(), ids=DAMAGED)
 def test_damage_around_the_records_is_told_last(data: bytes, kind: FailureKind) -> None:
     (*_, last) = read(data)
     assert isinstance(last, BadRecord)
