@@ -68,7 +68,8 @@ class Pieces:
 
     def give_back(self, data: bytes) -> None:
         """Put bytes back in front."""
-        self._behind.append(self._left)
+        if self._left:  # an empty view would hold what it is a view of
+            self._behind.append(self._left)
         self._left = memoryview(data)
         self.offset -= len(data)
 
