@@ -81,7 +81,7 @@ def _regular(part: memoryview) -> np.ndarray | None:
     if ends or len(part) % stride:
         return None
     rows = np.frombuffer(part, np.uint8).reshape(-1, stride)
-    if (rows[:, :start] != rows[0, :start]).any():
+    if rows[:, :start].tobytes() != bytes(part[:start]) * len(rows):
         return None
     return rows[:, start:]
 

@@ -13,6 +13,7 @@ from isal import igzip_lib, isal_zlib
 from tasks.clip import FailureKind
 
 READ_BYTES = 1 << 18
+SMALL_BYTES = 1 << 20  # of what may be in memory twice
 INFLATED_BYTES = 1 << 18  # most that one call gives, whatever the ratio
 MAX_NAME_BYTES = 1 << 16
 MAX_RATIO = 200  # zeros deflate to a 1,032nd, text to a tenth, videos not at all
@@ -57,6 +58,8 @@ class Pieces:
             self._left = self._left[count:]
             self.offset += count
             return part
+        if count <= SMALL_BYTES:
+            return b"".join(self._next(count))
         whole = io.BytesIO()  # grows with what comes, not with what a header claims; getvalue does not copy
         for piece in self._next(count):
             whole.write(piece)

@@ -21,7 +21,7 @@ from tasks.gunzip import Damage, Pieces, inflate, pieces_of
 HEADER = struct.Struct("<QI")
 CHECK = struct.Struct("<I")
 ROTATION_BITS, OFFSET = 15, 0xA282EAD8
-PIECE_BYTES = 1 << 20  # a frame-level record has up to 350 KB; those on the border of two pieces are copied
+PIECE_BYTES = 512 << 10  # a frame-level record has up to 350 KB; those on the border of two pieces are copied
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,12 +30,13 @@ SEQUENCES, FRAMES, CLASSES, BATCH = 64, 300, 3862, 16
 
 def parse(path: str, *, means: bool = False) -> dict[str, Any]:
     """Every record as arrays; the first pass is not counted, as elsewhere."""
+    from infra import storage
     from tasks.tfrecord import Record, records
     from tasks.youtube8m import parse
 
     def once() -> int:
         count = 0
-        with open(path, "rb") as stream:
+        with storage.open_stream(path) as stream:
             for item in records(stream, max_bytes=512 << 20):
                 assert isinstance(item, Record)
                 record = parse(item.data)
