@@ -141,10 +141,9 @@ def _varint(view: memoryview, at: int) -> tuple[int, int]:
     if at < len(view) and (byte := view[at]) < 0x80:
         return byte, at + 1
     value = shift = 0
-    for place in range(at, min(at + MOST_VARINT_BYTES, len(view))):
-        byte = view[place]
+    for place, byte in enumerate(bytes(view[at : at + MOST_VARINT_BYTES]), at + 1):
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
-            return value, place + 1
+            return value, place
         shift += 7
     raise Malformed(f"a number without end at byte {at:,}")

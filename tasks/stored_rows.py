@@ -22,6 +22,10 @@ DAMAGED = (pa.ArrowException, OSError, KeyError)  # Arrow says OSError of damage
 NUMBER = "row number"  # column of `StoredRows.small`
 
 
+# Arrow's own allocator keeps what large rows took: a shard of 300 MB was published in 790 MB with it, in 560 without, and no slower.
+pa.set_memory_pool(pa.system_memory_pool())
+
+
 @dataclass(frozen=True, slots=True)
 class StoredRows:
     """One file, its footer read."""

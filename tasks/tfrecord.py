@@ -15,13 +15,14 @@ from typing import BinaryIO
 import google_crc32c
 import numpy as np
 
+from models.heap import keep_pieces
 from tasks.clip import FailureKind
 from tasks.gunzip import Damage, Pieces, inflate, pieces_of
 
 HEADER = struct.Struct("<QI")
 CHECK = struct.Struct("<I")
 ROTATION_BITS, OFFSET = 15, 0xA282EAD8
-PIECE_BYTES = 512 << 10  # a frame-level record has up to 350 KB; those on the border of two pieces are copied
+PIECE_BYTES = 2 << 20  # a frame-level record has up to 350 KB; those on the border of two pieces are copied
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,7 @@ def records(stream: BinaryIO, *, max_bytes: int) -> Iterator[Record | BadRecord]
     Raises:
         whatever `stream.read` raises.
     """
+    keep_pieces()
     raw = Pieces(pieces_of(stream, PIECE_BYTES))
     magic = raw.take(2)
     raw.give_back(magic)
@@ -72,7 +74,7 @@ def records(stream: BinaryIO, *, max_bytes: int) -> Iterator[Record | BadRecord]
 
 def masked_crc32c(data: bytes | memoryview) -> int:
     """The check of some bytes as it stands in the file."""
-    crc: int = google_crc32c.value(np.asarray(memoryview(data)))  # it takes no memoryview
+    crc: int = google_crc32c.value(data if isinstance(data, bytes) else np.asarray(data))  # it takes no memoryview
     return ((crc >> ROTATION_BITS | crc << 32 - ROTATION_BITS) + OFFSET) & 0xFFFFFFFF
 
 
@@ -89,7 +91,7 @@ def _next(whole: Pieces, max_bytes: int) -> Record | BadRecord | None:
     if not header:
         return None
     length, check = HEADER.unpack(header) if len(header) == HEADER.size else (0, -1)
-    if check != masked_crc32c(header[:8]):
+    if check != masked_crc32c(header[: HEADER.size - CHECK.size]):
         what = "the length's check is wrong" if len(header) == HEADER.size else "the file ends in a length"
         return _end(offset, what)
     if length > max_bytes:

@@ -157,6 +157,8 @@ def _integers(features: Mapping[str, Feature], key: str) -> tuple[int, ...]:
 
 
 def _segments(features: Mapping[str, Feature]) -> tuple[Segment, ...]:
+    if not any(key.startswith("segment_") for key in features):
+        return ()
     starts, ends, labels = (_integers(features, f"segment_{part}") for part in ("start_times", "end_times", "labels"))
     scores = tuple(features["segment_scores"].float_list.value) if "segment_scores" in features else ()
     if not len(starts) == len(ends) == len(labels) == len(scores):

@@ -33,3 +33,22 @@ def test_large_blocks_are_kept_in_every_thread():
     before, after, in_a_thread = int(told[0]), int(told[2]), int(told[3])
     assert before > 5 * 8000  # pages of 4 kB
     assert max(after, in_a_thread) < 1000
+
+
+PIECES = """
+import resource
+from models.heap import keep_pieces
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(50):
+        b"x" * (2 << 20)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+print(keep_pieces(), faults() and faults())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told")
+def test_pieces_of_some_megabytes_are_used_again():
+    told = subprocess.run([sys.executable, "-c", PIECES], capture_output=True, text=True, check=True).stdout.split()
+    assert told[0] == "True"
+    assert int(told[1]) < 500  # pages of 4 kB; of 25,000
