@@ -24,7 +24,7 @@ from tasks.cores import use_cores
 START_S = 60
 MOTO = {"S3_UPLOAD_PART_MIN_SIZE": str(1 << 16), "MOTO_S3_DEFAULT_KEY_BUFFER_SIZE": str(5 << 20)}  # small parts make quick tests
 PATIENCE_S = 60  # what hangs, hangs for ever
-LONG = {"test_readme.py": 1000, "test_poison.py": 75, "test_run.py": 45, "test_models.py": 35, "test_restoration.py": 20}
+LONG = {"test_readme.py": 1000, "test_run.py": 45, "test_models.py": 35, "test_restoration.py": 20}
 
 
 # By default Ray's workers yield to every other process, here to the tests beside them, and starve.
