@@ -9,27 +9,20 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import click
 
 from flows import config_file
+from flows.arguments import (
+    DONE, INCOMPLETE, INTERRUPTED, USAGE, code_of, config_argument, config_of, json_option, output_of, target_argument,
+)  # fmt: skip
+from flows.cli_export import export
+from flows.cli_train import train
 from flows.console import console_on, print_error, print_json
 from flows.crash import Crash, write_traceback
-from flows.options import ConfigCommand, config_options, options_of, starter_yaml
+from flows.options import ConfigCommand, config_options, starter_yaml
 from infra.problem import Problem
-from infra.training import RestorerConfig, TaggerConfig
-
-if TYPE_CHECKING:
-    from flows.training import TrainingSummary
-    from infra.settings import RunConfig
-    from tasks.record import RunSummary
-
-DONE, INCOMPLETE, USAGE, INTERRUPTED = 0, 1, 2, 3
-
-config_argument = click.argument("config", required=False, type=click.Path(path_type=Path), metavar="[CONFIG.yaml]")
-json_option = click.option("--json", "as_json", is_flag=True, help="print the result as JSON")
-target_argument = click.argument("target", metavar="OUTPUT|CONFIG.yaml")
 
 
 class Interrupted(Exception):
@@ -66,10 +59,10 @@ def demo(folder: Path) -> int:
 
     config, screen = make_demo(folder), console_on(sys.stdout)
     summary = run_corpus(config)
-    if _code(summary) == DONE:
+    if code_of(summary) == DONE:
         show_demo(config, screen)
     print_summary(summary, screen)
-    return _code(summary)
+    return code_of(summary)
 
 
 @app.command(cls=ConfigCommand)
@@ -115,7 +108,7 @@ def run(config: Path | None, as_json: bool, overrides: dict[str, Any]) -> int:
         print_json(summary, sys.stdout)
     else:
         print_summary(summary, console_on(sys.stdout))
-    return _code(summary)
+    return code_of(summary)
 
 
 @app.command()
@@ -125,7 +118,7 @@ def status(target: str, as_json: bool) -> int:
     """Show what an output holds: features by shards done, failures by kind, the last run."""
     from flows.show import OutputView, print_output
 
-    view = OutputView.of(_output_of(target))
+    view = OutputView.of(output_of(target))
     if as_json:
         print_json(view, sys.stdout)
     else:
@@ -141,7 +134,7 @@ def verify(target: str, as_json: bool) -> int:
     from flows.show import print_verification
     from tasks.verify import verify as verify_output
 
-    found = verify_output(_output_of(target))
+    found = verify_output(output_of(target))
     if as_json:
         print_json(found, sys.stdout)
     else:
@@ -162,14 +155,14 @@ def retry(target: str, select: tuple[str, ...], as_json: bool, overrides: dict[s
     from tasks.select import selection_of
 
     selection_of(select)
-    summary = run_corpus(_config_of(target, overrides), select)
+    summary = run_corpus(config_of(target, overrides), select)
     if as_json:
         print_json(summary, sys.stdout)
-        return _code(summary)
+        return code_of(summary)
     if summary.status == "nothing to do":
         print(f"nothing is selected by {' or '.join(select)}")
     print_summary(summary, console_on(sys.stdout))
-    return _code(summary)
+    return code_of(summary)
 
 
 @app.command(context_settings={"ignore_unknown_options": True})
@@ -181,7 +174,7 @@ def show(target: str, clip_id: str, as_json: bool) -> int:
     from flows.show_clip import print_clip
     from tasks.dossier import dossier_of
 
-    found = dossier_of(_output_of(target), clip_id)
+    found = dossier_of(output_of(target), clip_id)
     if as_json:
         print_json(found, sys.stdout)
     else:
@@ -203,69 +196,6 @@ def models(as_json: bool) -> int:
     return DONE
 
 
-@app.group()
-def train() -> None:
-    """Train networks of your own."""
-
-
-@train.command(cls=ConfigCommand)
-@config_argument
-@json_option
-@options_of(RestorerConfig, "training")
-def restorer(config: Path | None, as_json: bool, overrides: dict[str, Any]) -> int:
-    """Learn a denoiser or upscaler from photographs and videos; go on where a killed training stopped."""
-    from flows.train import train as run_training
-
-    def flow() -> Any:
-        from flows.train_restorer import train_restorer
-
-        return train_restorer
-
-    return _trained(run_training(flow, config_file.load_as(RestorerConfig, config, overrides)), as_json)
-
-
-@train.command(cls=ConfigCommand)
-@config_argument
-@json_option
-@options_of(TaggerConfig, "training")
-def tagger(config: Path | None, as_json: bool, overrides: dict[str, Any]) -> int:
-    """Learn to tag from the features and labels of a run; go on where a killed training stopped."""
-    from flows.train import train as run_training
-
-    def flow() -> Any:
-        from flows.train_tagger import train_tagger
-
-        return train_tagger
-
-    return _trained(run_training(flow, config_file.load_as(TaggerConfig, config, overrides)), as_json)
-
-
-@app.group()
-def export() -> None:
-    """Write what an output holds in the formats of others."""
-
-
-@export.command()
-@target_argument
-@click.option("--to", required=True, metavar="FOLDER|s3://BUCKET/KEY", help="where the records go; an export of the same output goes on there")
-@click.option("--rgb", metavar="MODEL[@VERSION]", help="embeddings that become rgb; yt8m-inception3, or the only ones there are")
-@click.option("--audio", metavar="MODEL[@VERSION]", help="embeddings that become audio; yt8m-vggish where there are some")
-@click.option("--level", type=click.Choice(["frame", "video"]), default="frame", help="video: means only, no frames")
-@click.option("--gzip", is_flag=True, help="write .tfrecord.gz")
-@json_option
-def youtube8m(target: str, as_json: bool, **asked: Any) -> int:
-    """Write TFRecords as YouTube-8M has them, one file per shard, with a vocabulary.csv."""
-    from flows.export import export_youtube8m, print_export
-    from tasks.export_youtube8m import Export
-
-    summary = export_youtube8m(Export(_output_of(target), **asked))
-    if as_json:
-        print_json(summary, sys.stdout)
-    else:
-        print_export(summary, console_on(sys.stdout))
-    return INCOMPLETE if summary.problems else DONE
-
-
 @app.command(cls=ConfigCommand)
 @config_argument
 @json_option
@@ -280,6 +210,10 @@ def doctor(config: Path | None, as_json: bool, overrides: dict[str, Any]) -> int
     else:
         print_examination(checks, console_on(sys.stdout))
     return DONE if all(check.ok for check in checks) else USAGE
+
+
+for group in (train, export):
+    app.add_command(group)
 
 
 def main() -> NoReturn:
@@ -321,37 +255,6 @@ def _told(text: str, code: int) -> int:
 def _usage(error: click.UsageError) -> str:
     command = error.ctx.command_path if error.ctx else "vidmill"
     return f"{error.format_message().rstrip('.')}; `{command} --help` lists what there is"
-
-
-def _code(summary: "RunSummary") -> int:
-    return DONE if summary.status in ("done", "nothing to do") else INCOMPLETE
-
-
-def _output_of(target: str) -> str:
-    """An output by its own address, or by the configuration that names it."""
-    return config_file.load(Path(target), {}).output if target.endswith((".yaml", ".yml")) else target
-
-
-def _config_of(target: str, overrides: dict[str, Any]) -> "RunConfig":
-    """A configuration by its file, or the last run's by its output."""
-    from tasks.record import last_record
-
-    if target.endswith((".yaml", ".yml")):
-        return config_file.load(Path(target), overrides)
-    record = last_record(target)
-    if record is None:
-        raise Problem(f"{target}: no vidmill run is recorded there; check the path, or name the CONFIG.yaml of the run")
-    return config_file.amended({**record["config"], "output": target}, overrides, name=f"{target}: run {record['run_id']}")
-
-
-def _trained(summary: "TrainingSummary", as_json: bool) -> int:
-    from flows.train import print_training
-
-    if as_json:
-        print_json(summary, sys.stdout)
-    else:
-        print_training(summary, console_on(sys.stdout))
-    return DONE if summary.status in ("done", "nothing to do") else INCOMPLETE
 
 
 def _again(config: Path | None) -> str:
