@@ -15,7 +15,16 @@ import click
 
 from flows import config_file
 from flows.arguments import (
-    DONE, INCOMPLETE, INTERRUPTED, USAGE, code_of, config_argument, config_of, json_option, output_of, target_argument,
+    DONE,
+    INCOMPLETE,
+    INTERRUPTED,
+    USAGE,
+    code_of,
+    config_argument,
+    config_of,
+    json_option,
+    output_of,
+    target_argument,
 )  # fmt: skip
 from flows.cli_export import export
 from flows.cli_train import train
