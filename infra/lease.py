@@ -64,19 +64,28 @@ class Lease:
         self._uri, self._holder, self._version, self._exclusive = uri, holder, version, exclusive
         self._taken = False
         self._renewed_s = time.monotonic()
+        self._renewing = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
         self._thread.start()
 
     @property
     def lost(self) -> bool:
-        """Whether another run has it, or may have: it could not be renewed in time."""
-        return self._taken or time.monotonic() - self._renewed_s > STALE_S
+        """Whether another run is known to have it."""
+        return self._taken
 
     def check(self) -> None:
-        """Raise LeaseLost if the lease is lost."""
-        if self.lost:
-            raise LeaseLost(f"{self._uri}: another run took this output over, or it could not be renewed for {STALE_S:.0f} s; run this one again")
+        """Make sure that it is held; one that is overdue (the disk stood still, the machine slept) is renewed here unless somebody took it.
+
+        Raises:
+            LeaseLost: another run has it.
+            StorageError: overdue, and the store does not say.
+        """
+        if time.monotonic() - self._renewed_s > STALE_S:
+            self._renew()
+        if self._taken:
+            late = f"when this one had not renewed it for {STALE_S:.0f} s"
+            raise LeaseLost(f"{self._uri}: another run took this output over, {late}; run this one again")
 
     def confirm(self) -> None:
         """As `check`, and ask the store who has it: a process that slept, or was stopped, does not know how long.
@@ -113,15 +122,16 @@ class Lease:
             try:
                 self._renew()
             except storage.StorageError:
-                continue  # `lost` tells when this has lasted too long
+                continue  # `check` sees when this has lasted too long
 
     def _renew(self) -> None:
-        began_s = time.monotonic()
-        version = self._rewritten(_encode(replace(self._holder, heartbeat_at=_now())))
-        if version is None:
-            self._taken = True
-        else:
-            self._version, self._renewed_s = version, began_s
+        with self._renewing:
+            began_s = time.monotonic()
+            version = self._rewritten(_encode(replace(self._holder, heartbeat_at=_now())))
+            if version is None:
+                self._taken = True
+            else:
+                self._version, self._renewed_s = version, began_s
 
     def _rewritten(self, data: bytes) -> str | None:
         """The new version, or None where somebody else's lease is there."""

@@ -69,7 +69,7 @@ def test_one_writes_one_is_turned_away_one_takes_over_and_the_first_wakes_too_la
         os.kill(sleeper.process.pid, signal.SIGCONT)
         code, out, err = sleeper.end(60)
         assert (code, out) == (1, "")
-        line = "another run took this output over, or it could not be renewed for 60 s; run this one again"
+        line = "another run took this output over, when this one had not renewed it for 60 s; run this one again"
         assert err.splitlines()[-1] == f"vidmill: error: out/_wip/lease.json: {line}"
         assert "Traceback" not in err
     assert visible(output) == before

@@ -171,12 +171,31 @@ def test_the_heartbeat_renews_and_tells_when_the_lease_was_taken(output: str, mo
     assert content(output)["run_id"] == "thief"
 
 
-def test_a_lease_that_cannot_be_renewed_in_time_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lease_that_could_not_be_renewed_in_time_is_kept_unless_somebody_took_it(output: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that stood still for 100 s once ended a run that nobody wanted to replace."""
+    replace_if = storage.replace_if
     monkeypatch.setattr(leases, "HEARTBEAT_S", 0.05)
-    with lease(str(tmp_path), run_id="mine") as held:
+    with lease(output, run_id="mine") as held:
         monkeypatch.setattr(storage, "replace_if", _unreachable)
         monkeypatch.setattr(leases, "STALE_S", 0.3)
-        until(lambda: held.lost)
+        until(lambda: _refused(held))
+        monkeypatch.setattr(storage, "replace_if", replace_if)
+        held.check()
+        monkeypatch.setattr(storage, "replace_if", _unreachable)
+        storage.write_bytes(f"{output}/_wip/lease.json", json.dumps(content(output) | {"run_id": "thief"}).encode())
+        until(lambda: _refused(held))
+        monkeypatch.setattr(storage, "replace_if", replace_if)
+        with pytest.raises(LeaseLost, match="another run took this output over"):
+            held.check()
+    assert content(output)["run_id"] == "thief"
+
+
+def _refused(held: leases.Lease) -> bool:
+    try:
+        held.check()
+    except storage.StorageError:
+        return True
+    return False
 
 
 def _unreachable(uri: str, data: bytes, version: str) -> str:
