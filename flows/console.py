@@ -121,6 +121,11 @@ def one_line(text: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape", "backslashreplace").decode("ascii") for char in text)
 
 
+def counted(count: int, noun: str) -> str:
+    """`1 shard`, `2,000 shards`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def plain_line(snapshot: Snapshot) -> str:
     """A whole snapshot in one line: `0:01:30 shards 3/10, decode 1,234/10,000 clips 12.3/s, 2 failed, 0:10:00 left`."""
     if isinstance(snapshot, TrainingProgress):

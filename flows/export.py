@@ -9,7 +9,7 @@ import time
 from rich.console import Console
 from rich.text import Text
 
-from flows.console import console_on, one_line, progress
+from flows.console import console_on, counted, one_line, progress
 from tasks.export_youtube8m import Export, ExportSummary, export
 from tasks.progress import ProgressSnapshot, StageProgress
 
@@ -33,14 +33,14 @@ def export_youtube8m(asked: Export) -> ExportSummary:
 def print_export(summary: ExportSummary, console: Console) -> None:
     """What became what, what lacks, and what comes next."""
     lines = [f"{name:5} <- {table}{_lacking(summary, name)}" for name, table in summary.features.items()]
-    lines.append(f"{_counted(summary.records, 'record')} in {_counted(summary.shards, 'shard')}, {summary.level} level")
+    lines.append(f"{counted(summary.records, 'record')} in {counted(summary.shards, 'shard')}, {summary.level} level")
     if summary.failed:
-        lines.append(f"note: {_counted(summary.failed, 'clip')} of the corpus failed and {'is' if summary.failed == 1 else 'are'} no record")
+        lines.append(f"note: {counted(summary.failed, 'clip')} of the corpus failed and {'is' if summary.failed == 1 else 'are'} no record")
     for line in lines:
         console.print(Text(one_line(line)), soft_wrap=True)
     for problem in summary.problems:
         console.print(Text.assemble(("left: ", "red"), one_line(problem)), soft_wrap=True)
-    did = "everything is there already" if summary.status == "nothing to do" else f"{_counted(summary.written, 'shard')} written, {_size(summary)}"
+    did = "everything is there already" if summary.status == "nothing to do" else f"{counted(summary.written, 'shard')} written, {_size(summary)}"
     console.print(Text(one_line(f"{summary.status}: {did}, in {summary.to}")), soft_wrap=True)
     if summary.vocabulary:
         console.print(Text(one_line(f"labels: {summary.vocabulary}")), soft_wrap=True)
@@ -48,11 +48,7 @@ def print_export(summary: ExportSummary, console: Console) -> None:
 
 def _lacking(summary: ExportSummary, name: str) -> str:
     count = summary.lacking[name]
-    return f" ({_counted(count, 'record')} without)" if count else ""
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
+    return f" ({counted(count, 'record')} without)" if count else ""
 
 
 def _size(summary: ExportSummary) -> str:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from flows.console import one_line, print_failures, print_outcome
+from flows.console import counted, one_line, print_failures, print_outcome
 from infra.problem import Problem
 from models import weights
 from models.catalog import built_in
@@ -65,7 +65,7 @@ def _to_read(work: ShardWork) -> int:
 def print_plan(view: PlanView, console: Console, command: str) -> None:
     """What is done, what is left, and the command that does it."""
     console.print(Text(f"{view.corpus} -> {view.output}"), soft_wrap=True)
-    console.print(f"{_counted(view.shards, 'shard')}, {view.done_shards:,} done, {len(view.work):,} to do ({_size(view.size_bytes)} to read)")
+    console.print(f"{counted(view.shards, 'shard')}, {view.done_shards:,} done, {len(view.work):,} to do ({_size(view.size_bytes)} to read)")
     for item in view.work[:SHOWN]:
         console.print(Text(f"  {one_line(item.shard)} ({_size(item.size_bytes)}): {', '.join(item.features)}"), soft_wrap=True)
     if len(view.work) > SHOWN:
@@ -91,10 +91,10 @@ def print_summary(summary: RunSummary, console: Console) -> None:
 
 def _did(summary: RunSummary) -> str:
     if summary.status == "nothing to do":
-        return f"{_counted(summary.shards, 'shard')} published already, for every feature asked for"
+        return f"{counted(summary.shards, 'shard')} published already, for every feature asked for"
     more = "".join(f", {count:,} {done}" for count, done in ((summary.tagged, "tagged"), (summary.enhanced, "enhanced")) if count)
-    clips = f"{_counted(summary.clips, 'clip')}{more} in {summary.elapsed_s:.1f} s"
-    return f"{clips}, {summary.shards_published:,} of {_counted(summary.shards, 'shard')} published by this run"
+    clips = f"{counted(summary.clips, 'clip')}{more} in {summary.elapsed_s:.1f} s"
+    return f"{clips}, {summary.shards_published:,} of {counted(summary.shards, 'shard')} published by this run"
 
 
 def _next(summary: RunSummary) -> str:
@@ -109,9 +109,9 @@ def _next(summary: RunSummary) -> str:
 
 def _coverage_line(coverage: CorpusCoverage) -> str:
     if not coverage.annotated:
-        return f"{_counted(coverage.present, 'clip')} present, {coverage.ignored:,} other files ignored"
+        return f"{counted(coverage.present, 'clip')} present, {coverage.ignored:,} other files ignored"
     return (
-        f"{_counted(coverage.annotated, 'clip')} annotated: {coverage.absent:,} absent; {coverage.present:,} present: "
+        f"{counted(coverage.annotated, 'clip')} annotated: {coverage.absent:,} absent; {coverage.present:,} present: "
         f"{coverage.unannotated:,} unannotated, {coverage.replaced:,} replaced; {coverage.ignored:,} other files ignored"
     )
 
@@ -145,7 +145,7 @@ class OutputView:
 
 def print_output(view: OutputView, console: Console) -> None:
     """Features by shards done, failures by kind."""
-    console.print(Text(f"{view.output}: last run {view.run_id}, {view.status}, {_counted(view.shards, 'shard')}"), soft_wrap=True)
+    console.print(Text(f"{view.output}: last run {view.run_id}, {view.status}, {counted(view.shards, 'shard')}"), soft_wrap=True)
     print_outcome(view.features, console)
     print_failures(view.failures, console, output=view.output)
     console.print(Text(f"next: vidmill verify {view.output}"), soft_wrap=True)
@@ -154,11 +154,11 @@ def print_output(view: OutputView, console: Console) -> None:
 def print_verification(found: Verification, console: Console) -> None:
     """What was proved, or every fault."""
     for check in found.features:
-        console.print(Text(f"{check.folder}: {check.rows:,} rows + {check.failed:,} failures in {_counted(check.shards, 'shard')}"), soft_wrap=True)
+        console.print(Text(f"{check.folder}: {check.rows:,} rows + {check.failed:,} failures in {counted(check.shards, 'shard')}"), soft_wrap=True)
     for fault in found.faults:
         console.print(Text(f"fault: {one_line(str(fault))}", style="red"), soft_wrap=True)
-    proved = f"{_counted(found.files, 'file')} unaltered; every planned clip is one row or one failure, none twice"
-    console.print(Text(_counted(len(found.faults), "fault") if found.faults else proved), soft_wrap=True)
+    proved = f"{counted(found.files, 'file')} unaltered; every planned clip is one row or one failure, none twice"
+    console.print(Text(counted(len(found.faults), "fault") if found.faults else proved), soft_wrap=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,10 +212,6 @@ def print_models(views: Sequence[ModelView], console: Console) -> None:
         if view.missing:
             console.print(Text(view.missing), soft_wrap=True)
     console.print("next: vidmill run --embed NAME --tag NAME ...")
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _numbers(values: Sequence[float]) -> str:

@@ -8,11 +8,12 @@ import time
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
-from flows.console import Progress
+from flows.console import Progress, counted
 from tasks.encoded import Failure
 from tasks.plan import RunPlan, overlay_work
 from tasks.progress import ProgressSnapshot, Snapshot, StageProgress
 from tasks.record import RunSummary, new_run_id
+from tasks.stint import waits
 from tasks.tally import Tally
 
 SPEED_AFTER_S = 2.0  # parcels come in bursts; over less time than this they say nothing
@@ -80,16 +81,32 @@ class Watch:
         archives = len(self.plan.work) + (overlay_work(self.plan) is not None)
         published, total = len(tally.published), _clips_in_all(tally) if tally.read_shards == archives else None
         clip_rate = _rate(tally.clips - self.first_clips, busy_s) if busy_s >= SPEED_AFTER_S else _rate(tally.clips, elapsed_s)
+        names, waiting = self._stages(tally)
+        failed = dict.fromkeys(names, 0) | {names[-1]: tally.failed}
         stages = (
-            StageProgress("read", tally.read_shards, archives, "shards", 0, _rate(tally.read_shards, elapsed_s)),
-            StageProgress(self.work, tally.clips, total, "clips", tally.failed, clip_rate, _waits_for(tally)),
-            StageProgress("publish", published, len(self.plan.work), "shards", 0, _rate(published, elapsed_s)),
+            StageProgress("read", tally.read_shards, archives, "shards", 0, _rate(tally.read_shards, elapsed_s), waiting.get("read")),
+            *(StageProgress(name, tally.clips, total, "clips", failed[name], clip_rate, waiting.get(name)) for name in names),
+            StageProgress("publish", published, len(self.plan.work), "shards", 0, _rate(published, elapsed_s), waiting.get("publish")),
         )
         if total is not None:
             eta_s = (total - tally.clips) / clip_rate if clip_rate else None
         else:
             eta_s = (archives - tally.read_shards) * busy_s / tally.read_shards if tally.read_shards else None
         return ProgressSnapshot(stages, self.plan.done_shards + published, len(self.plan.corpus.shards), elapsed_s, eta_s)
+
+    def _stages(self, tally: Tally) -> tuple[tuple[str, ...], dict[str, str]]:
+        """The stages between reading and publishing, which are known once parcels have passed them, and who waits for whom."""
+        between = tuple(tally.stints)[1:]
+        names = between if len(between) > 1 else (self.work,)
+        shown = dict(zip(between, names, strict=True)) if between else {}
+        found = {shown.get(stage, stage): shown.get(other, other) for stage, other in waits(tally.busy()).items()}
+        if tally.read_shards == len(self.plan.work) + (overlay_work(self.plan) is not None):
+            found.pop("read", None)
+        if not tally.clips and not tally.read_shards:
+            found[names[0]] = "Ray and the models to start"
+        if tally.counts:
+            found["publish"] = f"the rest of {counted(len(tally.counts), 'shard')}"
+        return names, found
 
     def _clocks(self, tally: Tally) -> tuple[float, float]:
         """Seconds since the start, and since the first clips."""
@@ -107,7 +124,3 @@ def _clips_in_all(tally: Tally) -> int:
 
 def _rate(count: int, seconds: float) -> float:
     return count / seconds if seconds else 0.0
-
-
-def _waits_for(tally: Tally) -> str | None:
-    return None if tally.clips or tally.read_shards else "Ray and the models to start"

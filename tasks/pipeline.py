@@ -134,7 +134,8 @@ def _carried_out(run: Run, try_id: str, steps: Sequence[Stage]) -> Tally:
     publisher = _Publisher(run)
     try:
         for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-            for outcome in unpack(batch):
+            for outcome, way in unpack(batch):
+                publisher.tally.spent(way)
                 publisher.take(outcome)
     finally:
         publisher.finish()

@@ -2,10 +2,12 @@
 
     Stage("decode", DecodeWorker, workers=4, cpus=0.9)
 
-Rows travel packed: one row is one parcel, one parcel is one block, so Ray neither splits nor gathers what a stage sized.
+Rows travel packed: one row is one parcel, one parcel is one block, so Ray neither splits nor gathers what a stage sized. A parcel brings along
+what each stage spent on it, so that the driver knows which stage the others wait for.
 """
 
 import pickle
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,6 +16,8 @@ from typing import Any
 import pyarrow as pa
 import ray.data
 from ray.util.annotations import RayDeprecationWarning
+
+from tasks.stint import Stint, Way
 
 # Loss of a node restarts its actors and tasks; one that dies wherever it runs must not do so for ever, as is Ray's default.
 RESTARTS = 3
@@ -31,13 +35,13 @@ class Stage:
     gpus: float = 0.0
 
 
-def pack(value: object) -> pa.Table:
-    """One row that holds `value`."""
-    return pa.table({"packed": pa.array([pickle.dumps(value, protocol=5)], pa.large_binary())})
+def pack(value: object, way: Way = ()) -> pa.Table:
+    """One row that holds `value` and its way."""
+    return pa.table({"packed": pa.array([pickle.dumps((value, way), protocol=5)], pa.large_binary())})
 
 
-def unpack(batch: pa.Table) -> Iterator[Any]:
-    """The values of packed rows."""
+def unpack(batch: pa.Table) -> Iterator[tuple[Any, Way]]:
+    """The values of packed rows, with their ways."""
     for packed in batch["packed"]:
         yield pickle.loads(packed.as_buffer())
 
@@ -49,20 +53,30 @@ class StageTask:
         self.stage = stage
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
-        for value in unpack(batch):
-            yield from map(pack, self.stage.worker(value, *self.stage.arguments))
+        for value, way in unpack(batch):
+            resumed_s = ended_s = time.monotonic()
+            for made in self.stage.worker(value, *self.stage.arguments):
+                stint = Stint(self.stage.name, time.monotonic() - resumed_s, resumed_s - ended_s)
+                ended_s = time.monotonic()
+                yield pack(made, (*way, stint))
+                resumed_s = time.monotonic()
 
 
-class StageActor(StageTask):
+class StageActor:
     """Runs a worker object, built once per actor, over packed rows."""
 
     def __init__(self, stage: Stage) -> None:
-        super().__init__(stage)
+        self.stage = stage
         self.worker = stage.worker(*stage.arguments)
+        self.ended_s = time.monotonic()
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
-        for value in unpack(batch):
-            yield pack(self.worker(value))
+        for value, way in unpack(batch):
+            began_s = time.monotonic()
+            made = self.worker(value)
+            stint = Stint(self.stage.name, time.monotonic() - began_s, began_s - self.ended_s)
+            self.ended_s = time.monotonic()
+            yield pack(made, (*way, stint))
 
 
 def apply(dataset: "ray.data.Dataset", stage: Stage) -> "ray.data.Dataset":

@@ -4,11 +4,15 @@ Knows what workers report and what was published; nothing of Ray.
 """
 
 import math
+from collections import deque
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from tasks.encoded import Outcome, ShardEnd
 from tasks.publish import PublishedShard
+from tasks.stint import Stint, Way
+
+LATELY = 64  # parcels
 
 
 @dataclass(slots=True)
@@ -31,6 +35,7 @@ class Tally:
     published: list[PublishedShard] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     counts: dict[str, _ShardCount] = field(default_factory=dict)
+    stints: dict[str, deque[Stint]] = field(default_factory=dict)  # by stage, in the order of the pipeline, the latest
 
     def add(self, outcome: Outcome) -> bool:
         """Count an outcome; true when its shard is complete."""
@@ -48,6 +53,16 @@ class Tally:
         if complete:
             del self.counts[outcome.shard]
         return complete
+
+    def spent(self, way: Way) -> None:
+        """Note what the stages spent on a parcel."""
+        for stint in way:
+            self.stints.setdefault(stint.stage, deque(maxlen=LATELY)).append(stint)
+
+    def busy(self) -> dict[str, float]:
+        """How much of their time the workers of each stage have worked lately, 0..1."""
+        sums = {stage: (sum(s.busy_s for s in stints), sum(s.busy_s + s.idle_s for s in stints)) for stage, stints in self.stints.items()}
+        return {stage: busy_s / all_s if all_s else 0.0 for stage, (busy_s, all_s) in sums.items()}
 
     def joined(self, *, tagging: "Tally | None" = None, enhancement: "Tally | None" = None) -> "Tally":
         """This part of a run and those that came after it."""

@@ -9,6 +9,7 @@ from flows import watch
 from flows.watch import Watch
 from tasks.encoded import Outcome, ShardEnd
 from tasks.progress import ProgressSnapshot
+from tasks.stint import Stint
 from tasks.tally import Tally
 
 
@@ -77,3 +78,28 @@ def test_before_all_is_read_the_estimate_goes_by_shards(clock: SimpleNamespace) 
     clock.s += 30
     tally.add(outcome("a", 8, ShardEnd(16, 0)))
     assert watching.snapshot(tally).eta_s == pytest.approx(90.0)
+
+
+def test_who_waits_for_whom_is_seen_by_what_the_stages_spent(clock: SimpleNamespace) -> None:
+    watching, tally = Watch(plan(2), progress=Recorder(), started_s=clock.s), Tally()
+    tally.spent((Stint("read", 0.1, 4.0), Stint("clip", 5.0, 0.1)))
+    tally.add(outcome("a", 8))
+    assert [stage.waiting for stage in watching.snapshot(tally).stages] == ["decode, infer", None, "the rest of 1 shard"]
+
+
+def test_with_gpus_decoding_and_inference_are_stages_of_their_own(clock: SimpleNamespace) -> None:
+    watching, tally = Watch(plan(2), progress=Recorder(), started_s=clock.s), Tally()
+    tally.spent((Stint("read", 0.1, 4.0), Stint("decode", 5.0, 0.1), Stint("infer", 1.0, 5.0)))
+    tally.add(outcome("a", 8))
+    tally.add(outcome("b", 0, ShardEnd(0, 0)))
+    seen = watching.snapshot(tally).stages
+    assert [(stage.name, stage.waiting) for stage in seen] == [
+        ("read", "decode"), ("decode", None), ("infer", "decode"), ("publish", "the rest of 1 shard"),
+    ]  # fmt: skip
+
+
+def test_what_is_read_waits_for_nobody(clock: SimpleNamespace) -> None:
+    watching, tally = Watch(plan(1), progress=Recorder(), started_s=clock.s), Tally()
+    tally.spent((Stint("read", 0.1, 4.0), Stint("clip", 5.0, 0.1)))
+    tally.add(outcome("a", 8, ShardEnd(16, 0)))
+    assert watching.snapshot(tally).stages[0].waiting is None

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.encoded import Outcome, ShardEnd
+from tasks.stint import Stint
 from tasks.tally import Tally, allowed_failures
 from tests.tasks.shards import failure
 
@@ -71,3 +72,12 @@ def test_later_parts_of_a_run_are_counted_apart() -> None:
 )
 def test_a_share_counts_over_at_least_a_hundred_clips_and_else_it_is_a_count(max_failed: float, clips: int, allowed: int) -> None:
     assert allowed_failures(max_failed, clips) == allowed
+
+
+def test_how_busy_the_stages_are_is_told_by_their_latest_parcels() -> None:
+    tally = Tally()
+    for _ in range(100):
+        tally.spent((Stint("read", 1.0, 0.0), Stint("clip", 1.0, 1.0)))
+    for _ in range(64):
+        tally.spent((Stint("read", 0.0, 1.0), Stint("clip", 3.0, 1.0)))
+    assert tally.busy() == {"read": 0.0, "clip": 0.75}
