@@ -42,10 +42,15 @@ def tagger_spec(entry: "UserModel") -> TaggerSpec:
         Problem: it is not there, of another digest, or no tagger.
     """
     assert entry.tagger is not None
-    uri = weights.absolute(entry.tagger if ADDRESS.match(entry.tagger) else f"file:{entry.tagger}")
+    uri = weights.absolute(tagger_address(entry.tagger))
     sha256 = entry.sha256 or _sha256(entry.name, uri)
     path = weights.fetch(uri, sha256)
     return TaggerSpec(entry.name, uri, sha256, _inputs(entry.name, path))
+
+
+def tagger_address(tagger: str) -> str:
+    """As an address, also where a path was given."""
+    return tagger if ADDRESS.match(tagger) else f"file:{tagger}"
 
 
 def _sha256(name: str, uri: str) -> str:

@@ -4,6 +4,7 @@ A view for people and for `verify`; no run ever decides from it what to do.
 """
 
 import json
+import os
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -12,6 +13,8 @@ from typing import Any, Literal
 
 from infra import storage
 from infra.settings import RunConfig
+from models import weights
+from models.tagger_spec import tagger_address
 from tasks.feature import Feature
 from tasks.labels import read_annotations
 from tasks.outcome import FailureGroup, FeatureOutcome
@@ -98,7 +101,19 @@ def _from_anywhere(config: RunConfig) -> dict[str, Any]:
         for field in ("uri", "annotations", "replacements", "vocabulary")
         if (uri := values["source"][field])
     }
-    return {**values, "output": storage.normal(config.output), "source": {**values["source"], **source}}
+    source["allow"] = [storage.normal(root) + "/" * root.endswith("/") for root in values["source"]["allow"]]
+    models = [_model_from_anywhere(model) for model in values["models"]]
+    recipes = [{**recipe, "weights": recipe["weights"] and weights.absolute(recipe["weights"])} for recipe in values["enhance"]]
+    return {**values, "output": storage.normal(config.output), "source": {**values["source"], **source}, "models": models, "enhance": recipes}
+
+
+def _model_from_anywhere(model: dict[str, Any]) -> dict[str, Any]:
+    return {
+        **model,
+        "weights": model["weights"] and weights.absolute(model["weights"]),
+        "tagger": model["tagger"] and weights.absolute(tagger_address(model["tagger"])),
+        "labels": model["labels"] and os.path.abspath(model["labels"]),
+    }
 
 
 def last_record(output: str) -> dict[str, Any] | None:

@@ -28,7 +28,7 @@ from tasks.published import FAILURES_FOLDER
 from tasks.rows import failure_rows, scored_rows
 from tasks.shardwork import ShardWork, known_keys, published_clips, roster_of
 from tasks.staging import Staging
-from tasks.stored import stored
+from tasks.stored_embeddings import stored
 
 if TYPE_CHECKING:
     from models.tagger import Tagger

@@ -1,12 +1,13 @@
 """A run's record and summary say what the output holds, and never call a hole a success."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from infra.settings import RunConfig
+from infra.settings import RunConfig, UserModel
 from tasks.plan import plan_run
 from tasks.record import group_failures, last_record, new_run_id, newest_records, published_failures, record_uri, summarize, write_record
 from tasks.select import selection_of
@@ -113,6 +114,21 @@ def test_a_record_names_its_source_and_output_from_anywhere(config: RunConfig, t
     assert record["config"]["output"] == f"{tmp_path}/out"
     assert (record["config"]["source"]["uri"], record["config"]["source"]["annotations"]) == (f"{tmp_path}/c/*.tar", f"{tmp_path}/train.csv")
     again = config.model_copy(update={"source": source.model_copy(update=record["config"]["source"])})
+    assert plan_run(again).work == ()
+
+
+def test_a_record_names_models_from_anywhere(config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    near = [model.model_copy(update={"weights": f"file:{os.path.relpath(str(model.weights).removeprefix('file:'))}"}) for model in config.models]
+    tagger = UserModel(name="far", tagger="tagger.safetensors")
+    asked = config.model_copy(update={"models": [*near, tagger], "enhance": []})
+    run(asked)
+    record = last_record(config.output)
+    assert record is not None
+    monkeypatch.chdir("/")
+    again = RunConfig.model_validate(record["config"])
+    assert [model.weights for model in again.models] == [*(model.weights for model in config.models), None]
+    assert again.models[-1].tagger == f"file:{tmp_path}/tagger.safetensors"
     assert plan_run(again).work == ()
 
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.problem import Problem
-from tasks import stored as module
-from tasks.stored import outer_join, stored
+from tasks import stored_embeddings as module
+from tasks.stored_embeddings import outer_join, stored
 
 TABLES = st.lists(st.dictionaries(st.text(max_size=3), st.integers(), max_size=12), min_size=1, max_size=4)
 
