@@ -1,4 +1,4 @@
-"""A proxy that breaks things, between this process and the S3 server."""
+"""A proxy that breaks things, between this process and the S3 server, and a process that forks runs which may be killed."""
 
 from collections.abc import Iterator
 
@@ -6,6 +6,14 @@ import pytest
 
 from infra import s3_request
 from tests.faults.proxy import Proxy, proxy_to
+from tests.faults.zygote import Zygote, zygote
+
+
+@pytest.fixture(scope="session")
+def forks(s3: str) -> Iterator[Zygote]:
+    """Forks runs, which find the S3 server by their environment."""
+    with zygote() as started:
+        yield started
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ The networks are stand-ins (tests/tasks/restorers.py); reading, staging, publica
 
 import json
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from threading import get_ident
@@ -20,7 +20,7 @@ from infra.settings import RunConfig
 from tasks.media import media_name
 from tasks.verify import verify
 from tests.corpus import bad_clips, clip, files, name_of, spoil, table, write_tar
-from tests.faults.zygote import Zygote, zygote
+from tests.faults.zygote import Zygote
 from tests.flows.program import program, until
 from tests.tasks import runs
 from tests.tasks.networks import DARK, LIGHT, MEDIUM, grey
@@ -44,12 +44,6 @@ EDGES = {
 }
 RARE = {"a clip was read", "a clip is staged by one recipe", "everything is staged", "no video is in its place", "the fragments are gone"}
 RARE_IN_S3 = ("a video is staged, its row is not", "some videos are in their places", "two recipes are published")
-
-
-@pytest.fixture(scope="module")
-def forks(s3: str) -> Iterator[Zygote]:
-    with zygote() as started:
-        yield started
 
 
 @pytest.fixture(scope="module")

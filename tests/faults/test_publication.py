@@ -1,7 +1,6 @@
 """SIGKILL at every edge of the publication protocol, on disk and in S3: the next run goes on, and nothing is lost, double or half there."""
 
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from tasks.plan import plan_run
 from tasks.verify import verify
 from tests.corpus import bad_clips, contents, files, name_of, write_tar
 from tests.faults.checker import check_disturbed, check_finished, finished_clips, published_state
-from tests.faults.zygote import Zygote, zygote
+from tests.faults.zygote import Zygote
 from tests.tasks.networks import DARK, LIGHT, MEDIUM, grey
 from tests.tasks.runs import run, settings
 
@@ -33,12 +32,6 @@ EDGES = {
     "the fragments are gone": (CrashPoint.CLEARED, 0),
 }
 IN_S3 = ("a published file is written, not visible", "a published file is visible", "two features are published", "the clips are published")
-
-
-@pytest.fixture(scope="module")
-def forks(s3: str) -> Iterator[Zygote]:
-    with zygote() as started:
-        yield started
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 import gzip
 import signal
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ from tasks.verify import verify
 from tests.corpus import config_for, contents, files, table
 from tests.faults.checker import check_disturbed, check_finished, published_state
 from tests.faults.proxy import Proxy, refuse, reset_after
-from tests.faults.zygote import Zygote, zygote
+from tests.faults.zygote import Zygote
 from tests.tasks import records
 from tests.tasks.records import Made, frame_level, id_of, made, record, text, video_level
 from tests.tasks.runs import run
@@ -213,12 +212,6 @@ EDGES = {
 }
 CHEAP = ("the shard was read", "two features of the second parcel are staged", "one feature is published")
 CASES = [edge if edge in CHEAP else pytest.param(edge, marks=pytest.mark.nightly) for edge in EDGES]
-
-
-@pytest.fixture(scope="module")
-def forks(s3: str) -> Iterator[Zygote]:
-    with zygote() as started:
-        yield started
 
 
 @pytest.fixture(scope="module")

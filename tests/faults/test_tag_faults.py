@@ -2,7 +2,6 @@
 
 import shutil
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ from tasks.tfrecord import framed
 from tasks.verify import verify
 from tests.corpus import config_for, spoil, table
 from tests.faults.checker import check_disturbed, finished_clips, visible
-from tests.faults.zygote import Zygote, zygote
+from tests.faults.zygote import Zygote
 from tests.tasks.runs import run
 from tests.tasks.taggers import RECORDS, entry, tagger
 from tests.tasks.test_record_runs import arrays, packed
@@ -27,12 +26,6 @@ EDGES = {
     "tags are written, not visible": (CrashPoint.WRITTEN, 3),
     "tags are published": (CrashPoint.FEATURE, 0),
 }
-
-
-@pytest.fixture(scope="module")
-def forks() -> Iterator[Zygote]:
-    with zygote() as started:
-        yield started
 
 
 @pytest.fixture(scope="module")
