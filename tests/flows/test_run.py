@@ -12,7 +12,7 @@ from infra.settings import RunConfig
 from tests.corpus import clip, name_of, table, write_tar
 from tests.flows.program import program, until, vidmill
 
-CLIPS = 400
+CLIPS = 200
 SOME = 12  # fragments: a few parcels, whole for every feature
 END_S = 30  # what Prefect and Kubernetes wait before they kill
 
