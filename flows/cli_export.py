@@ -1,12 +1,15 @@
-"""`vidmill export youtube8m`."""
+"""`vidmill export youtube8m | delta | iceberg`."""
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from flows.arguments import DONE, INCOMPLETE, json_option, output_of, target_argument
 from flows.console import console_on, print_json
+
+if TYPE_CHECKING:
+    from tasks.export_lake import LakeSummary
 
 
 @click.group()
@@ -32,4 +35,37 @@ def youtube8m(target: str, as_json: bool, **asked: Any) -> int:
         print_json(summary, sys.stdout)
     else:
         print_export(summary, console_on(sys.stdout))
+    return INCOMPLETE if summary.problems else DONE
+
+
+@export.command()
+@target_argument
+@json_option
+def delta(target: str, as_json: bool) -> int:
+    """Register the published Parquet as Delta Lake tables, one per folder; no data is written, a second call commits what changed."""
+    from flows.export_lake import export_delta
+
+    return _told(export_delta(output_of(target)), as_json)
+
+
+@export.command()
+@target_argument
+@click.option("--to", metavar="FOLDER|s3://BUCKET/KEY", help="where the metadata goes; OUTPUT/_iceberg, with the catalog catalog.db in it")
+@click.option("--catalog", metavar="NAME", help="a catalog of pyiceberg's configuration, in the place of catalog.db")
+@click.option("--namespace", metavar="NAME", default="vidmill", show_default=True, help="the tables are NAMESPACE.clips and so on")
+@json_option
+def iceberg(target: str, as_json: bool, **asked: Any) -> int:
+    """Register the published Parquet as Iceberg tables in a catalog; no data is written, a second call commits what changed."""
+    from flows.export_lake import export_iceberg
+
+    return _told(export_iceberg(output_of(target), **asked), as_json)
+
+
+def _told(summary: "LakeSummary", as_json: bool) -> int:
+    from flows.export_lake import print_lake
+
+    if as_json:
+        print_json(summary, sys.stdout)
+    else:
+        print_lake(summary, console_on(sys.stdout))
     return INCOMPLETE if summary.problems else DONE

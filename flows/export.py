@@ -5,6 +5,8 @@ No flow: it computes nothing, starts no Ray, and a second call goes on where the
 
 import sys
 import time
+from collections.abc import Callable
+from typing import TypeVar
 
 from rich.console import Console
 from rich.text import Text
@@ -13,9 +15,21 @@ from flows.console import console_on, counted, one_line, progress
 from tasks.export_youtube8m import Export, ExportSummary, export
 from tasks.progress import ProgressSnapshot, StageProgress
 
+Summary = TypeVar("Summary")
+
 
 def export_youtube8m(asked: Export) -> ExportSummary:
     """Export while a person watches; raises as `tasks.export_youtube8m.export`."""
+    return watched(lambda show: export(asked, show), "shards")
+
+
+def watched(exporting: Callable[[Callable[[int, int], None]], Summary], unit: str) -> Summary:
+    """Run an export and show how far it is.
+
+    Args:
+        exporting: takes what it is to call with the number of units that are done, and of all.
+        unit: what is counted.
+    """
     started_s, before = time.monotonic(), -1
 
     with progress(console_on(sys.stderr)) as display:
@@ -24,10 +38,10 @@ def export_youtube8m(asked: Export) -> ExportSummary:
             nonlocal before
             before, elapsed_s = done if before < 0 else before, time.monotonic() - started_s
             per_s = (done - before) / elapsed_s
-            stage = StageProgress("export", done, total, "shards", 0, per_s)
+            stage = StageProgress("export", done, total, unit, 0, per_s)
             display.show(ProgressSnapshot((stage,), done, total, elapsed_s, (total - done) / per_s if per_s else None))
 
-        return export(asked, show)
+        return exporting(show)
 
 
 def print_export(summary: ExportSummary, console: Console) -> None:

@@ -20,6 +20,7 @@ from tasks.digest import NoDigest, is_unaltered
 from tasks.feature import MAKER
 from tasks.published import FAILURES_FOLDER, Footer, footer_of
 
+DELTA_LOG = "_delta_log"  # in a table's folder, where `vidmill export delta` was asked for; no glob for Parquet looks into it
 DEPTH = {FAILURES_FOLDER: 0, "clips": 0, "embeddings": 2, "tags": 2, "enhanced": 2}  # folders between the table's and the file
 # What no other table has.
 OWN_COLUMN = {FAILURES_FOLDER: "kind", "clips": "uri", "embeddings": "embedding", "tags": "tags", "enhanced": "media_digest"}
@@ -52,6 +53,8 @@ def visible_files(output: str) -> tuple[dict[str, list[VisibleFile]], list[Objec
     for table, depth in DEPTH.items():
         for found in _listed(f"{output.rstrip('/')}/{table}"):
             folder, _, name = storage.relative(found.uri, output).rpartition("/")
+            if DELTA_LOG in folder.split("/"):
+                continue
             fits = name.endswith(".parquet") and not name.startswith(("_", ".")) and _is_place(folder, table, depth)
             if fits:
                 places.setdefault(folder, []).append(VisibleFile(found, folder, name.removesuffix(".parquet")))
