@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pyiceberg.types import NestedField
 
 FOLDER, CATALOG_FILE, NAMESPACE = "_iceberg", "catalog.db", "vidmill"
+CATALOG_NAME = "vidmill"  # by which SQLite tells catalogs of one file apart; a reader says it too
 NAME_MAPPING = "schema.name-mapping.default"
 PROPERTIES = {
     "comment": "Parquet that vidmill publishes; read it, and let only `vidmill export iceberg` write here",
@@ -96,7 +97,7 @@ class IcebergFormat:
                 catalog = load_catalog(self.catalog_name, **_file_options(self.to))
             else:
                 Path(self.to).mkdir(parents=True, exist_ok=True)
-                catalog = SqlCatalog(NAMESPACE, uri=f"sqlite:///{self.to}/{CATALOG_FILE}", **_file_options(self.to))
+                catalog = SqlCatalog(CATALOG_NAME, uri=f"sqlite:///{self.to}/{CATALOG_FILE}", **_file_options(self.to))
             catalog.create_namespace_if_not_exists(self.namespace)
         except Exception as error:  # whatever a catalog of any make says
             raise Problem(f"{self.place}: the catalog cannot be used ({_line(error)}); check its configuration, or delete the file") from error
