@@ -1,6 +1,6 @@
 """process-corpus: from a corpus to Parquet and restored videos; what is missing is computed, what is there is left alone.
 
-    plan -> lease -> process: decode, infer -> process: tag -> process: enhance -> report
+    plan -> lease -> drop -> process: decode, infer -> process: tag -> process: enhance -> report
 
 Runs as a Prefect flow, with a server or a temporary one, and as the plain function `process_corpus.fn` without any.
 """
@@ -26,12 +26,13 @@ from infra.lease import Lease, lease
 from infra.problem import Problem
 from infra.settings import RunConfig, SourceKind
 from infra.storage import StorageError, normal
+from tasks.deleted import drop_shards
 from tasks.labels import read_labels
 from tasks.leftovers import delete_leftovers, delete_published_staging
 from tasks.membership import note_members
 from tasks.plan import RunPlan, enhancement, from_embeddings, from_source, manifest_columns, overlay_work, staged_in_vain
 from tasks.publish import PublishContext
-from tasks.record import CorpusCoverage, RunSummary, Status, summarize, write_record
+from tasks.record import CorpusCoverage, RunSummary, Status, is_news, summarize, write_record
 from tasks.report import write_report
 from tasks.select import Selection
 from tasks.source import LOOSE
@@ -61,6 +62,9 @@ class Processed:
     stopped: bool = False  # before its end
 
 
+IDLE = Processed("nothing to do", Tally(), ())
+
+
 @flow(name="process-corpus", flow_run_name="{config.name}")
 def process_corpus(config: RunConfig) -> RunSummary:
     """Compute every feature that the corpus lacks and publish it.
@@ -77,12 +81,15 @@ def work_through(config: RunConfig) -> RunSummary:
     started_s = time.monotonic()
     plan = plan_corpus(config)
     run_id = chosen_run_id()
-    idle = Processed("nothing to do", Tally(), ())
-    if not plan.work and not staged_in_vain(plan):
-        return complete(report(plan, run_id, idle, started_s))
+    if not plan.work and not plan.dropped and not staged_in_vain(plan):
+        summary = report(plan, run_id, IDLE, started_s)
+        if not is_news(plan, summary):
+            return complete(summary)
     with lease(config.output, run_id=run_id) as held:
+        if plan.dropped:
+            plan = plan_corpus(config)  # what is dropped now was gone twice, and is of no run that ended just before
         delete_published_staging(plan)
-        return complete(carry_out(plan, run_id, held, started_s) if plan.work else report(plan, run_id, idle, started_s))
+        return complete(carry_out(plan, run_id, held, started_s))
 
 
 def carry_out(plan: RunPlan, run_id: str, held: Lease, started_s: float) -> RunSummary:
@@ -91,7 +98,9 @@ def carry_out(plan: RunPlan, run_id: str, held: Lease, started_s: float) -> RunS
         note(notice)
     with _recorded(plan, run_id):
         _sweep(plan.config.output)
-        processed = process_shards(plan, run_id, held)
+        if plan.dropped:
+            drop_deleted(plan, held)
+        processed = process_shards(plan, run_id, held) if plan.work else replace(IDLE, status="done" if plan.dropped else IDLE.status)
         try:
             summary = report(plan, run_id, processed, started_s)
             summary = replace(summary, notices=(*held.notices, *summary.notices))
@@ -103,6 +112,16 @@ def carry_out(plan: RunPlan, run_id: str, held: Lease, started_s: float) -> RunS
             with suppress(StorageError):
                 write_record(plan, run_id, summary.status, summary)
     return summary
+
+
+@step(name="drop")
+def drop_deleted(plan: RunPlan, held: Lease) -> None:
+    """Delete what the output holds of inputs that are gone.
+
+    Raises:
+        LeaseLost: another run took the output over.
+    """
+    drop_shards(plan.config.output, plan.dropped, held.confirm)
 
 
 def _pictured(summary: RunSummary, plan: RunPlan, run_id: str) -> RunSummary:

@@ -9,7 +9,7 @@ import time
 
 from prefect import flow
 
-from flows.process_corpus import Processed, carry_out, complete, plan_corpus, report
+from flows.process_corpus import IDLE, carry_out, complete, plan_corpus, report
 from flows.step import step
 from flows.watch import chosen_run_id
 from infra import storage
@@ -17,7 +17,6 @@ from infra.lease import lease
 from infra.settings import RunConfig
 from tasks.record import RunSummary
 from tasks.select import Selection, selection_of
-from tasks.tally import Tally
 from tasks.verify import altered_files
 
 
@@ -40,7 +39,7 @@ def retry_corpus(config: RunConfig, select: list[str]) -> RunSummary:
             clear_altered(config.output, selection)
         plan = plan_corpus(config, selection)
         if not plan.work:
-            return complete(report(plan, run_id, Processed("nothing to do", Tally(), ()), started_s))
+            return complete(report(plan, run_id, IDLE, started_s))
         return complete(carry_out(plan, run_id, held, started_s))
 
 

@@ -17,6 +17,7 @@ from models.catalog import built_in
 from models.restorer_spec import RestorerSpec
 from models.restorers import shipped
 from models.spec import ModelSpec, NetworkSpec
+from tasks.deleted import DeletedInputs
 from tasks.feature import Feature
 from tasks.outcome import FailureGroup, FeatureOutcome
 from tasks.plan import RunPlan
@@ -48,13 +49,15 @@ class PlanView:
     done_shards: int
     size_bytes: int
     work: tuple[WorkView, ...]
+    deleted: DeletedInputs
 
     @classmethod
     def of(cls, plan: RunPlan) -> "PlanView":
         """View of a plan."""
         work = tuple(WorkView(item.shard.name, _to_read(item), tuple(f.label for f in item.features)) for item in plan.work)
         size_bytes = sum(item.size_bytes for item in work)
-        return cls(plan.config.name, plan.corpus.identity, plan.config.output, len(plan.corpus.shards), plan.done_shards, size_bytes, work)
+        shards = len(plan.corpus.shards)
+        return cls(plan.config.name, plan.corpus.identity, plan.config.output, shards, plan.done_shards, size_bytes, work, plan.deleted)
 
 
 def _to_read(work: ShardWork) -> int:
@@ -70,7 +73,8 @@ def print_plan(view: PlanView, console: Console, command: str) -> None:
         console.print(Text(f"  {one_line(item.shard)} ({_size(item.size_bytes)}): {', '.join(item.features)}"), soft_wrap=True)
     if len(view.work) > SHOWN:
         console.print(f"  and {len(view.work) - SHOWN:,} more")
-    console.print(Text(f"next: {command}" if view.work else "nothing to do"))
+    _print_deleted(view.deleted, console)
+    console.print(Text(f"next: {command}" if view.work or view.deleted.dropped else "nothing to do"))
 
 
 def print_summary(summary: RunSummary, console: Console) -> None:
@@ -79,6 +83,7 @@ def print_summary(summary: RunSummary, console: Console) -> None:
         print_outcome(summary.features, console)
         print_failures(summary.failures, console)
         console.print(Text(_coverage_line(summary.coverage)), soft_wrap=True)
+    _print_deleted(summary.deleted, console)
     for notice in summary.notices:
         console.print(Text(f"note: {one_line(notice)}"), soft_wrap=True)
     for problem in summary.problems:
@@ -107,6 +112,16 @@ def _next(summary: RunSummary) -> str:
     return "run the same command again to go on; finished work is kept"
 
 
+def _print_deleted(deleted: DeletedInputs, console: Console) -> None:
+    """What the source has no more, where there is such a thing."""
+    for done, inputs, clips in (("kept", deleted.kept, deleted.kept_clips), ("dropped", deleted.dropped, deleted.dropped_clips)):
+        if inputs:
+            told = f"deleted from the source: {_counted(inputs, 'input')} with {_counted(clips, 'clip')}, {done} (source.deleted: {done[:4]})"
+            console.print(told, soft_wrap=True)
+    if deleted.lost_clips:
+        console.print(f"gone with changed archives: {_counted(deleted.lost_clips, 'clip')}", soft_wrap=True)
+
+
 def _coverage_line(coverage: CorpusCoverage) -> str:
     if not coverage.annotated:
         return f"{counted(coverage.present, 'clip')} present, {coverage.ignored:,} other files ignored"
@@ -126,6 +141,7 @@ class OutputView:
     shards: int
     features: tuple[FeatureOutcome, ...]
     failures: tuple[FailureGroup, ...]
+    deleted: DeletedInputs  # as the last run that ended found
 
     @classmethod
     def of(cls, output: str) -> "OutputView":
@@ -140,7 +156,8 @@ class OutputView:
         features = [Feature(**feature) for feature in record["features"]]
         outcomes = tuple(feature_outcome(feature, footers(output, feature)) for feature in features)
         failures = group_failures(published_failures(output, record["shards"]))
-        return cls(output, record["run_id"], record["status"], len(record["shards"]), outcomes, failures)
+        deleted = DeletedInputs(**(record["summary"] or {}).get("deleted", {}))
+        return cls(output, record["run_id"], record["status"], len(record["shards"]), outcomes, failures, deleted)
 
 
 def print_output(view: OutputView, console: Console) -> None:
@@ -148,6 +165,7 @@ def print_output(view: OutputView, console: Console) -> None:
     console.print(Text(f"{view.output}: last run {view.run_id}, {view.status}, {counted(view.shards, 'shard')}"), soft_wrap=True)
     print_outcome(view.features, console)
     print_failures(view.failures, console, output=view.output)
+    _print_deleted(view.deleted, console)
     console.print(Text(f"next: vidmill verify {view.output}"), soft_wrap=True)
 
 

@@ -32,6 +32,7 @@ class CrashPoint(StrEnum):
     FEATURE = "feature"  # one feature of a shard is published
     CLIPS = "clips"  # everything of a shard is published, its fragments are still there
     CLEARED = "cleared"  # its fragments are gone
+    DROPPED = "dropped"  # one of the things that the output holds of a deleted input is gone
 
 
 def crash_point(point: CrashPoint) -> None:

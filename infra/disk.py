@@ -15,11 +15,14 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from infra.crash_point import CrashPoint, crash_point
 from infra.disk_error import File, told
 from infra.store import Cause, NotFound, ObjectInfo, StorageError, Versioned, Write, leads_to, matches
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 BUFFER_BYTES = 1 << 20
 BEING_WRITTEN_S = 5.0  # a temporary file as young as this may be another run's, on its way to be turned away
@@ -99,15 +102,46 @@ def _found(entry: os.DirEntry[str]) -> os.stat_result | None:
             raise
 
 
+class _Listed(File):
+    """A file as it was listed: what comes of it after a change is refused. One that was replaced by renaming stays as it was."""
+
+    def __init__(self, found: ObjectInfo) -> None:
+        super().__init__(found.uri, "rb", opener=_open_regular)
+        self._found = found
+        try:
+            self._check()
+        except BaseException:
+            self.close()
+            raise
+
+    def readinto(self, buffer: "WriteableBuffer", /) -> int:
+        count = super().readinto(buffer)
+        self._check()  # afterwards: a writer moves the time of change before it brings its bytes
+        return count
+
+    def readall(self) -> bytes:
+        """The rest of the file."""
+        with told(self._found.uri):
+            data = super().readall()
+        self._check()
+        return data
+
+    def _check(self) -> None:
+        with told(self._found.uri):
+            there = _info(self._found.uri, os.fstat(self.fileno()))
+        if self._found.etag and there.etag != self._found.etag:
+            raise StorageError(self._found.uri, Cause.CHANGED)
+
+
 def open_stream(found: ObjectInfo) -> BinaryIO:
     """Open for reading from the beginning to the end."""
     return open_seekable(found)
 
 
 def open_seekable(found: ObjectInfo) -> BinaryIO:
-    """Open for reading anywhere."""
+    """Open for reading anywhere; where an etag is known, the file must have it until the last read."""
     with told(found.uri):
-        return io.BufferedReader(File(found.uri, "rb", opener=_open_regular), BUFFER_BYTES)
+        return io.BufferedReader(_Listed(found), BUFFER_BYTES)
 
 
 def open_ranges(found: ObjectInfo) -> BinaryIO:

@@ -50,6 +50,13 @@ class SourceKind(StrEnum):
     YOUTUBE8M = "youtube8m"
 
 
+class Deleted(StrEnum):
+    """What becomes of the rows of archives and videos that the source lists no more."""
+
+    KEEP = "keep"
+    DROP = "drop"
+
+
 class SourceConfig(Settings):
     """Where the corpus is."""
 
@@ -62,6 +69,11 @@ class SourceConfig(Settings):
     vocabulary: Address | None = Field(None, description="youtube8m: vocabulary.csv, which names the labels")
     recursive: bool = Field(True, description="files: look into sub-folders")
     shard_files: PositiveWhole = Field(64, description="files, manifest: how many videos form one shard")
+    deleted: Deleted = Field(
+        Deleted.KEEP,
+        description="keep | drop: rows, failures and restored videos of archives and videos that the source lists no more; "
+        "what a changed archive has no more goes with it",
+    )
     allow: Annotated[list[str], AfterValidator(lambda roots: [no_credentials(root) for root in roots])] = Field(
         [],
         description="files, manifest: folders or s3:// prefixes that videos must lie in, links followed; none allows a manifest "
@@ -81,6 +93,9 @@ class LimitsConfig(Settings):
 
     max_failed: Annotated[Real, Field(ge=0)] = Field(
         0.1, description="failures allowed: below 1 a share of the clips (of at least 100), else a count; more stop the run with exit 1"
+    )
+    max_deleted: Annotated[Real, Field(ge=0, le=1)] = Field(
+        0.5, description="source.deleted: drop: share of the published archives or videos that one run may drop; more stop it before it drops any"
     )
     max_pixels: PositiveWhole = Field(33_177_600, description="pixels of one frame (default 7680x4320)")
     max_frames: PositiveWhole = Field(10_000, description="frames looked at in one clip")

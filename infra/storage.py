@@ -123,7 +123,7 @@ def open_stream(item: ObjectInfo | str) -> BinaryIO:
     """Open for one reading from the beginning to the end, fetched ahead.
 
     Raises:
-        StorageError: here and by every read; CHANGED when the S3 object was replaced since it was listed.
+        StorageError: here and by every read; CHANGED when the object was replaced, or the file written to, since it was listed.
     """
     listed = found(item)
     return _store(listed.uri).open_stream(listed)

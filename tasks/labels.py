@@ -102,19 +102,27 @@ def _column(table: pa.Table, name: str) -> pa.ChunkedArray | pa.Array:
 
 
 def add_manifest_columns(clips: pa.Table, files: Sequence[SourceFile], columns: pa.Schema) -> pa.Table:
-    """`clips` with the manifest's columns, by video; a name that `clips` already uses gets the prefix `manifest_`."""
-    by_video = {file.name: dict(file.columns) for file in files}
+    """`clips` with the manifest's columns, by video; a name that `clips` already uses gets the prefix `manifest_`.
+
+    Rows of a video that the manifest has no more keep what it said of it.
+    """
+    by_video = {file.name: dict(file.columns) for file in files if file.columns}
     videos = clips["video_id"].to_pylist()
     for column in columns:
-        values = pa.array([by_video.get(video, {}).get(column.name) for video in videos], column.type)
-        clips = _put(clips, column.name, values)
+        name = _column_name(column.name)
+        before = clips[name].to_pylist() if name in clips.column_names and clips.schema.field(name).type == column.type else [None] * len(videos)
+        values = [by_video[video].get(column.name) if video in by_video else told for video, told in zip(videos, before, strict=True)]
+        clips = _put(clips, name, pa.array(values, column.type))
     return clips
+
+
+def _column_name(name: str) -> str:
+    return f"{MANIFEST_PREFIX}{name}" if name in CLIPS.names and name not in ("label", "split") else name
 
 
 def _put(clips: pa.Table, name: str, values: pa.Array) -> pa.Table:
     if name in ("label", "split"):
         return clips.set_column(clips.schema.get_field_index(name), CLIPS.field(name), values.cast(pa.string()))
-    fresh = f"{MANIFEST_PREFIX}{name}" if name in CLIPS.names else name
-    if fresh in clips.column_names:
-        return clips.set_column(clips.schema.get_field_index(fresh), fresh, values)
-    return clips.append_column(fresh, values)
+    if name in clips.column_names:
+        return clips.set_column(clips.schema.get_field_index(name), name, values)
+    return clips.append_column(name, values)

@@ -7,9 +7,9 @@ Knows storage and the tables; lists no source.
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 
 from infra import storage
 from tasks.published import FAILURES_FOLDER, FOOTER_THREADS, path_of, read_rows, shards_in
@@ -27,25 +27,25 @@ def read_members(output: str, root: str, *, corpus: str) -> dict[str, Membership
     """
     found = _noted(output, corpus)
     for folder, column in ((FAILURES_FOLDER, "member"), ("clips", "uri")):
-        for shard, uri, etag in _published(output, folder, column):
-            found[storage.relative(uri, root)] = Membership(shard, uri, etag)
+        for member in _published(output, folder, column):
+            found[storage.relative(member.uri, root)] = member
     return found
 
 
 def note_members(output: str, corpus: Corpus) -> None:
     """Write down who belongs where before work starts, so that a killed run continues with the same shards."""
-    members = {file.name: asdict(Membership(shard.name, file.uri, file.etag)) for shard in corpus.shards for file in shard.files}
+    members = {file.name: {"shard": shard.name, "uri": file.uri, "etag": file.etag} for shard in corpus.shards for file in shard.files}
     storage.write_bytes(_note(output), json.dumps({"corpus": corpus.identity, "members": members}).encode())
 
 
-def _published(output: str, folder: str, column: str) -> Iterator[tuple[str, str, str]]:
+def _published(output: str, folder: str, column: str) -> Iterator[Membership]:
     shards = sorted(shards_in(output, folder))
     with ThreadPoolExecutor(FOOTER_THREADS) as pool:
         tables = pool.map(lambda shard: read_rows(path_of(output, folder, shard), (column, "source_etag")), shards)
         for shard, rows in zip(shards, tables, strict=True):
             if rows is not None:
-                pairs = set(zip(rows[column].to_pylist(), rows["source_etag"].to_pylist(), strict=True))
-                yield from ((shard, uri, etag) for uri, etag in pairs)
+                pairs = Counter(zip(rows[column].to_pylist(), rows["source_etag"].to_pylist(), strict=True))
+                yield from (Membership(shard, uri, etag, count if folder == "clips" else 0) for (uri, etag), count in pairs.items())
 
 
 def _noted(output: str, corpus: str) -> dict[str, Membership]:
@@ -53,7 +53,7 @@ def _noted(output: str, corpus: str) -> dict[str, Membership]:
         noted = json.loads(storage.read_bytes(_note(output)))
     except (storage.NotFound, ValueError):
         return {}
-    return {name: Membership(**member) for name, member in noted["members"].items()} if noted["corpus"] == corpus else {}
+    return {name: Membership(**member, published=False) for name, member in noted["members"].items()} if noted["corpus"] == corpus else {}
 
 
 def _note(output: str) -> str:

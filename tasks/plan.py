@@ -7,7 +7,7 @@ It comes in three parts: what is decoded and inferred; then, of what is publishe
 
 from collections.abc import Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
@@ -16,6 +16,7 @@ from infra.problem import Problem
 from infra.settings import RunConfig, SourceKind
 from models import weights
 from tasks import manifest
+from tasks.deleted import DeletedInputs, deleted_inputs, shards_to_drop
 from tasks.encoding import Encoding, check_encoding
 from tasks.feature import RECORD_MODELS, Feature, features_of, model_specs, recipes_of
 from tasks.labels import labels_etag
@@ -40,6 +41,8 @@ class RunPlan:
     work: tuple[ShardWork, ...]
     labels_etags: Mapping[str, str]  # by shard
     selection: Selection | None = None  # of a retry: it does nothing else
+    deleted: DeletedInputs = field(default_factory=DeletedInputs)
+    dropped: tuple[str, ...] = ()  # shards of which nothing shall be left
 
     @property
     def done_shards(self) -> int:
@@ -72,7 +75,10 @@ def plan_run(config: RunConfig, selection: Selection | None = None) -> RunPlan:
     state = _state(config, corpus, published, labels)
     work = _missing(corpus, state) if selection is None else _selected(config.output, corpus, state, selection)
     _refuse_what_nothing_makes(config, features, work)
-    return RunPlan(config, corpus, features, work, labels, selection)
+    if selection is not None:
+        return RunPlan(config, corpus, features, work, labels, selection)
+    deleted = deleted_inputs(config, corpus, published[features[0]])
+    return RunPlan(config, corpus, features, work, labels, deleted=deleted, dropped=shards_to_drop(config, corpus))
 
 
 def work_left(plan: RunPlan, published: Published) -> tuple[ShardWork, ...]:

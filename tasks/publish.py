@@ -70,6 +70,7 @@ class PublishedShard:
     rows: tuple[tuple[Feature, int], ...]
     failed: tuple[tuple[str, int], ...]  # failures by kind
     written: tuple[str, ...]  # uris
+    lost: int = 0  # clips that were published and are not in the shard any more
 
 
 def publish_shard(context: PublishContext, work: ShardWork) -> PublishedShard:
@@ -102,6 +103,7 @@ class _Publication:
     def run(self) -> PublishedShard:
         chosen = {feature: choose(self._files(feature), self.members) for feature in self.work.features}
         self.clipless = self._clipless(chosen)
+        lost = len(published_etags(self.context.output, self.work).keys() - self.members.keys()) if not self.work.unchanged else 0
         failures = self._unexplained_removed(chosen)
         crash_point(CrashPoint.COMPLETE)
         steps = [(_edge(feature), partial(self._publish, feature, chosen[feature])) for feature in reversed(self.work.features)]
@@ -116,7 +118,7 @@ class _Publication:
         crash_point(CrashPoint.CLEARED)
         kinds = Counter(str(failure["kind"]) for failure in failures)
         rows = tuple((feature, len(choice.places)) for feature, choice in chosen.items())
-        return PublishedShard(self.work.shard.name, len(self.members), rows, tuple(kinds.items()), tuple(uri for uri in written if uri))
+        return PublishedShard(self.work.shard.name, len(self.members), rows, tuple(kinds.items()), tuple(uri for uri in written if uri), lost)
 
     def _files(self, feature: Feature) -> Iterator[RowFile]:
         yield from row_files(self.context.output, self.work, feature)

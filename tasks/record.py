@@ -7,7 +7,7 @@ import json
 import os
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ from infra import storage
 from infra.settings import RunConfig
 from models import weights
 from models.tagger_spec import tagger_address
+from tasks.deleted import DeletedInputs
 from tasks.feature import Feature
 from tasks.labels import read_annotations
 from tasks.outcome import FailureGroup, FeatureOutcome
@@ -22,6 +23,7 @@ from tasks.plan import RunPlan, work_left
 from tasks.published import FAILURES_FOLDER, Footer, footers, path_of, read_rows, shards_in
 from tasks.select import exactly
 from tasks.shardwork import key_of
+from tasks.source import LOOSE
 from tasks.tally import Tally, allowed_failures
 
 Status = Literal["running", "done", "nothing to do", "work left", "too many failures", "interrupted"]
@@ -61,6 +63,7 @@ class RunSummary:
     tagged: int = 0  # clips that this run tagged from stored embeddings, good or bad
     enhanced: int = 0  # clips that this run restored by some recipe, good or bad
     report: str | None = None  # page of before and after
+    deleted: DeletedInputs = field(default_factory=DeletedInputs)
 
 
 def new_run_id() -> str:
@@ -88,6 +91,7 @@ def write_record(plan: RunPlan, run_id: str, status: Status, summary: RunSummary
         "config": _from_anywhere(plan.config),
         "features": [asdict(feature) for feature in plan.features],
         "shards": [shard.name for shard in plan.corpus.shards],
+        "dropped": plan.dropped,
         "summary": asdict(summary) if summary else None,
     }
     storage.write_bytes(record_uri(plan.config.output, run_id), json.dumps(record, indent=1, default=str).encode())
@@ -134,6 +138,16 @@ def newest_records(output: str) -> tuple[dict[str, Any] | None, tuple[str, ...]]
     return None, tuple(damaged)
 
 
+def is_news(plan: RunPlan, summary: RunSummary) -> bool:
+    """Whether the newest record tells of other shards, of other inputs that are gone, or of work that was left, than a run that had nothing to do."""
+    record = last_record(plan.config.output)
+    if record is None or record["status"] in ("work left", "interrupted"):
+        return True
+    kept: int = (record["summary"] or {}).get("deleted", {}).get("kept", 0)
+    shards: list[str] = record["shards"]
+    return kept != summary.deleted.kept or shards != [shard.name for shard in plan.corpus.shards]
+
+
 def _record(data: bytes) -> dict[str, Any] | None:
     try:
         record = json.loads(data)
@@ -174,10 +188,16 @@ def summarize(plan: RunPlan, run_id: str, status: Status, tally: Tally, problems
         features=tuple(feature_outcome(feature, footers_of) for feature, footers_of in published.items()),
         failures=group_failures(failures),
         coverage=coverage,
-        problems=tuple(problems),
+        problems=tuple(dict.fromkeys(problems)),
         elapsed_s=elapsed_s,
+        deleted=_deleted(plan, tally),
         notices=(f"{tally.noted:,} records are unusual and were taken as they are; the column notes of clips says in what",) if tally.noted else (),
     )
+
+
+def _deleted(plan: RunPlan, tally: Tally) -> DeletedInputs:
+    """Loose videos go one by one, and are counted so already."""
+    return plan.deleted if plan.config.source.kind in LOOSE else replace(plan.deleted, lost_clips=sum(shard.lost for shard in tally.published))
 
 
 def feature_outcome(feature: Feature, shards: Mapping[str, Footer]) -> FeatureOutcome:

@@ -9,13 +9,13 @@ Knows storage listings and settings, nothing of what is inside a video or alread
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
 from infra import storage
 from infra.problem import Problem
-from infra.settings import RunConfig, SourceConfig, SourceKind
+from infra.settings import Deleted, RunConfig, SourceConfig, SourceKind
 from tasks import manifest
 from tasks.clip import FailureKind
 from tasks.manifest import Refusal
@@ -65,6 +65,7 @@ class Corpus:
     annotations: SourceFile | None
     replacements: Shard | None
     vocabulary: SourceFile | None = None
+    deleted: tuple["Membership", ...] = ()  # published loose videos that are listed no more
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,8 @@ class Membership:
     shard: str
     uri: str
     etag: str
+    clips: int = field(default=0, compare=False)  # rows of `clips`
+    published: bool = field(default=True, compare=False)  # else only noted by a run that did not come to its end
 
 
 def list_corpus(config: RunConfig, members: Mapping[str, Membership]) -> Corpus:
@@ -89,7 +92,12 @@ def list_corpus(config: RunConfig, members: Mapping[str, Membership]) -> Corpus:
     source = config.source
     identity = identity_of(source)
     if source.kind in LOOSE:
-        return Corpus(identity, _loose_shards(_loose_files(source), members, source.shard_files), None, None)
+        files = _loose_files(source)
+        listed = {file.name for file in files}
+        deleted = {name: member for name, member in members.items() if name not in listed}
+        gone = tuple(member for member in deleted.values() if member.published)
+        forgotten = {name for name, member in deleted.items() if source.deleted is Deleted.DROP or not member.published}
+        return Corpus(identity, _loose_shards(files, members, source.shard_files, forgotten), None, None, deleted=gone)
     replacements = _single(source.replacements, "source.replacements")
     annotations = _single(source.annotations, "source.annotations")
     overlay = Shard(f"_{shard_name(replacements.name)}", (replacements,), replacements.etag) if replacements else None  # no shard begins with `_`
@@ -184,14 +192,17 @@ def _single(uri: str | None, field: str) -> SourceFile | None:
     return SourceFile(PurePosixPath(found.uri).name, found.uri, found.etag, found.size_bytes)
 
 
-def _loose_shards(files: list[SourceFile], members: Mapping[str, Membership], shard_files: int) -> tuple[Shard, ...]:
-    """Known videos stay in their shard, also when they were deleted since; new ones fill new shards, in name order."""
+def _loose_shards(
+    files: list[SourceFile], members: Mapping[str, Membership], shard_files: int, forgotten: Set[str] = frozenset()
+) -> tuple[Shard, ...]:
+    """Known videos stay in their shard, also when they were deleted since, but for those that are to be forgotten; new ones fill new shards."""
     listed = {file.name: file for file in files}
     shards: dict[str, list[SourceFile]] = {}
     for name, member in members.items():
-        kept = listed.pop(name, None) or SourceFile(name, member.uri, member.etag, 0)
-        shards.setdefault(member.shard, []).append(kept)
-    numbers = (name.removeprefix(NUMBERED) for name in shards)
+        if name not in forgotten:
+            kept = listed.pop(name, None) or SourceFile(name, member.uri, member.etag, 0)
+            shards.setdefault(member.shard, []).append(kept)
+    numbers = (member.shard.removeprefix(NUMBERED) for member in members.values())
     first = 1 + max((int(number) for number in numbers if number.isdecimal()), default=-1)
     fresh = sorted(listed.values(), key=lambda file: file.name)
     for index in range(0, len(fresh), shard_files):

@@ -16,6 +16,7 @@ from itertools import compress, islice
 
 import numpy as np
 
+from infra import storage
 from infra.problem import Problem
 from infra.storage import ObjectInfo
 from tasks.feature import SOURCE_STAGES, Feature
@@ -92,7 +93,8 @@ def verify(output: str) -> Verification:
     found.faults += [
         Fault(stray.uri, "no file of vidmill's belongs here, and readers may take it for a table", _remove(stray.uri)) for stray in strays
     ]
-    _Checking(output, features, frozenset(record["shards"] if record else ()), places, found).run()
+    shards, dropped = (frozenset(record.get(key, ()) if record else ()) for key in ("shards", "dropped"))
+    _Checking(output, features, shards, dropped, places, found).run()
     return found
 
 
@@ -123,9 +125,15 @@ class _Checking:
     """Goes through an output folder by folder: failures, clips, then what models found."""
 
     def __init__(
-        self, output: str, features: tuple[Feature, ...], shards: frozenset[str], places: dict[str, list[VisibleFile]], found: Verification
+        self,
+        output: str,
+        features: tuple[Feature, ...],
+        shards: frozenset[str],
+        dropped: frozenset[str],
+        places: dict[str, list[VisibleFile]],
+        found: Verification,
     ) -> None:
-        self.output, self.shards, self.found = output, shards, found
+        self.output, self.shards, self.dropped, self.found = output, shards, dropped, found
         self.features = {feature.folder: feature for feature in features}
         self.places = {**{folder: [] for folder in self.features}, **places}
         self.failures: dict[str, _Failures] = {}
@@ -223,7 +231,8 @@ class _Checking:
 
     def _media_faults(self, place: tuple[VisibleFile | None, list[ObjectInfo]]) -> list[Fault]:
         file, there = place
-        found = check_media(self.output, file, there) if file else map(unnamed, there)
+        left = (item for item in there if storage.relative(item.uri, self.output).split("/")[-2] not in self.dropped)  # the next run drops the others
+        found = check_media(self.output, file, there) if file else map(unnamed, left)
         return [self._media_fault(fault, file) for fault in found]
 
     def _media_fault(self, fault: MediaFault, file: VisibleFile | None) -> Fault:

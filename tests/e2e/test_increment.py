@@ -65,10 +65,13 @@ def test_an_added_and_a_changed_file_touch_only_their_shards(run_here: Run, vide
 def test_a_deleted_file_keeps_its_rows_and_costs_nothing(run_here: Run, videos: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     run_here(settings(videos, output))
-    before = files(output)
+    before = published(output)
     (videos / "day 1" / "video 3.mp4").unlink()
     assert run_here(settings(videos, output)).status == "nothing to do"
-    assert files(output) == before
+    assert published(output) == before
+    noted = files(output)
+    assert run_here(settings(videos, output)).status == "nothing to do"
+    assert files(output) == noted, "a record told of the deletion, and that once"
 
 
 def test_a_second_model_adds_only_its_folder(run_here: Run, videos: Path, tmp_path: Path) -> None:

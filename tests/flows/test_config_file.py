@@ -59,7 +59,7 @@ def test_all_errors_are_told_at_once_in_the_order_of_the_file(tmp_path: Path) ->
     assert errors(tmp_path, text, limits__max_pixels="many") == [
         "k400.yaml:2:9: source.kind: 'kinetic' is not allowed; one of kinetics, webdataset, files, manifest, youtube8m; did you mean kinetics?",
         "k400.yaml:3:3: source.urii: is not a field; one of kind, uri, annotations, replacements, vocabulary, "
-        "recursive, shard_files, allow; did you mean uri?",
+        "recursive, shard_files, deleted, allow; did you mean uri?",
         "k400.yaml:4:9: output: must be text; got 7; put it in quotes",
         "k400.yaml:5:15: decode.fps: must be a number; got 'fast'",
         "k400.yaml:5:29: decode.clip_s: must be above 0; got -1",

@@ -70,7 +70,14 @@ def test_values_of_each_sort(arguments: list[str], overrides: dict[str, Any]) ->
 
 
 def test_every_field_can_be_set_by_its_flag() -> None:
-    values = {"models": json.dumps([MODEL]), "source.kind": "manifest", "cluster.gpus": "0", "enhance": "denoise"}
+    values = {
+        "models": json.dumps([MODEL]),
+        "source.kind": "manifest",
+        "cluster.gpus": "0",
+        "enhance": "denoise",
+        "source.deleted": "drop",
+        "limits.max_deleted": "1",
+    }
     given = {name: values.get(name, "7") for name, info in fields() if info.annotation is not bool}
     config = load(None, overrides_of(*(part for name, value in given.items() for part in (flag(name), value))))
     assert config.limits.max_failed == config.decode.fps == config.cluster.cpus == 7
@@ -97,7 +104,7 @@ def test_the_help_is_grouped_by_section_and_shows_choices_and_defaults() -> None
     assert headings == ["Usage", "Options", "Run", "Source", "Decode", "Limits", "Cluster"]
     assert max(map(len, text.splitlines())) <= 80
     limits = text[text.index("\nLimits") : text.index("\nCluster")]
-    assert re.findall(r"--([a-z]+)\.", limits) == ["limits"] * 7
+    assert re.findall(r"--([a-z]+)\.", limits) == ["limits"] * 8
     words = " ".join(text.split())
     assert "--source.kind [kinetics|webdataset|files|manifest|youtube8m]" in words
     assert "how many videos form one shard [default: 64]" in words

@@ -9,6 +9,7 @@ from unittest.mock import patch
 from infra import storage
 from infra.settings import LimitsConfig, RunConfig, SourceKind
 from models.recipe import Recipe
+from tasks.deleted import drop_shards
 from tasks.encoded import Failure, Outcome
 from tasks.enhance_workers import EnhanceWorker, read_clips
 from tasks.feature import model_specs, tagger_specs
@@ -47,6 +48,9 @@ def run(config: RunConfig, *, select: Sequence[str] = ()) -> RunSummary:
         storage.delete(uri)
     plan, run_id, tally = planned(config, selection), new_run_id(), Tally()
     delete_published_staging(plan)
+    if plan.dropped:
+        write_record(plan, run_id, "running")
+        drop_shards(config.output, plan.dropped, GUARD)
     if config.source.kind in LOOSE and plan.work:
         note_members(config.output, plan.corpus)
     labels = read_labels(plan.corpus, manifest_columns(config))
@@ -57,9 +61,10 @@ def run(config: RunConfig, *, select: Sequence[str] = ()) -> RunSummary:
     third, enhancing = enhancement(plan), Tally()
     _carry_through(third, _context(third, labels, run_id), enhancing, read_clips, _enhance_worker)
     tally = tally.joined(tagging=tagging, enhancement=enhancing)
-    status: Status = "work left" if tally.problems else "done" if plan.work else "nothing to do"
+    acts = bool(plan.work or plan.dropped)
+    status: Status = "work left" if tally.problems else "done" if acts else "nothing to do"
     summary = summarize(plan, run_id, status, tally, tally.problems, 1.0)
-    if plan.work:
+    if acts:
         write_record(plan, run_id, summary.status, summary)
     return summary
 
