@@ -116,6 +116,11 @@ def add_manifest_columns(clips: pa.Table, files: Sequence[SourceFile], columns: 
     return clips
 
 
+def manifest_names(columns: pa.Schema) -> list[str]:
+    """What a manifest's columns are called in `clips`."""
+    return [_column_name(column.name) for column in columns]
+
+
 def _column_name(name: str) -> str:
     return f"{MANIFEST_PREFIX}{name}" if name in CLIPS.names and name not in ("label", "split") else name
 

@@ -23,7 +23,7 @@ from infra.crash_point import CrashPoint, crash_point
 from tasks import digest
 from tasks.digest import SealedFile
 from tasks.feature import SOURCE_STAGES, Feature
-from tasks.labels import Labels, add_manifest_columns
+from tasks.labels import Labels, add_manifest_columns, manifest_names
 from tasks.media import delete_unnamed, listing_digest, media_folder, media_name, publish_media
 from tasks.passes import Chosen, choose, passes
 from tasks.published import FAILURES_FOLDER, Coverage, Footer, path_of, read_footer, read_rows
@@ -246,7 +246,8 @@ class _Publication:
             return rows.set_column(rows.schema.get_field_index("uri"), ENHANCED.field("uri"), uris).select(ENHANCED.names)
         if feature.table != "clips":
             return rows.select([name for name in rows.column_names if name != "source_etag"])
-        rows = self.context.labels.join(rows.select([name for name in RECORD_CLIPS.names if name in rows.column_names]))
+        names = dict.fromkeys([*RECORD_CLIPS.names, *manifest_names(self.context.labels.columns)])
+        rows = self.context.labels.join(rows.select([name for name in names if name in rows.column_names]))
         return add_manifest_columns(rows, self.work.shard.files, self.context.labels.columns)
 
     def _footer(self, feature: Feature | None, *, rows: int, failed: int) -> Footer:
