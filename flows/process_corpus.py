@@ -32,6 +32,7 @@ from tasks.leftovers import delete_leftovers, delete_published_staging
 from tasks.membership import note_members
 from tasks.plan import RunPlan, enhancement, from_embeddings, from_source, manifest_columns, overlay_work, staged_in_vain
 from tasks.publish import PublishContext
+from tasks.published import FAILURES_FOLDER, index_files
 from tasks.record import CorpusCoverage, RunSummary, Status, is_news, summarize, write_record
 from tasks.report import write_report
 from tasks.select import Selection
@@ -96,12 +97,15 @@ def carry_out(plan: RunPlan, run_id: str, held: Lease, started_s: float) -> RunS
     """Do what is planned and report it."""
     for notice in held.notices:
         note(notice)
+    plan = replace(plan, published=None)  # as it was before; and 10^5 shards take their space
     with _recorded(plan, run_id):
         _sweep(plan.config.output)
         if plan.dropped:
             drop_deleted(plan, held)
         processed = process_shards(plan, run_id, held) if plan.work else replace(IDLE, status="done" if plan.dropped else IDLE.status)
         try:
+            for folder in (FAILURES_FOLDER, *(feature.folder for feature in plan.features)):
+                index_files(plan.config.output, folder)
             summary = report(plan, run_id, processed, started_s)
             summary = replace(summary, notices=(*held.notices, *summary.notices))
             if summary.enhanced:

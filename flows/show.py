@@ -19,10 +19,10 @@ from models.restorers import shipped
 from models.spec import ModelSpec, NetworkSpec
 from tasks.deleted import DeletedInputs
 from tasks.feature import Feature
-from tasks.outcome import FailureGroup, FeatureOutcome
+from tasks.outcome import FailureGroup, FeatureOutcome, group_failures
 from tasks.plan import RunPlan
 from tasks.published import footers
-from tasks.record import CorpusCoverage, RunSummary, feature_outcome, group_failures, last_record, published_failures
+from tasks.record import CorpusCoverage, RunSummary, feature_outcome, last_record, published_failures
 from tasks.shardwork import ShardWork
 from tasks.verify import Verification
 

@@ -7,12 +7,10 @@ Knows storage and the tables; lists no source.
 """
 
 import json
-from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 from infra import storage
-from tasks.published import FAILURES_FOLDER, FOOTER_THREADS, path_of, read_rows, shards_in
+from tasks.published import FAILURES_FOLDER, known_files
 from tasks.source import Corpus, Membership
 from tasks.staging import wip
 
@@ -26,8 +24,8 @@ def read_members(output: str, root: str, *, corpus: str) -> dict[str, Membership
         corpus: its identity; a note of another one is not heeded, so an unfinished run on a wrong source leaves no trace.
     """
     found = _noted(output, corpus)
-    for folder, column in ((FAILURES_FOLDER, "member"), ("clips", "uri")):
-        for member in _published(output, folder, column):
+    for folder in (FAILURES_FOLDER, "clips"):
+        for member in _published(output, folder):
             found[storage.relative(member.uri, root)] = member
     return found
 
@@ -38,14 +36,9 @@ def note_members(output: str, corpus: Corpus) -> None:
     storage.write_bytes(_note(output), json.dumps({"corpus": corpus.identity, "members": members}).encode())
 
 
-def _published(output: str, folder: str, column: str) -> Iterator[Membership]:
-    shards = sorted(shards_in(output, folder))
-    with ThreadPoolExecutor(FOOTER_THREADS) as pool:
-        tables = pool.map(lambda shard: read_rows(path_of(output, folder, shard), (column, "source_etag")), shards)
-        for shard, rows in zip(shards, tables, strict=True):
-            if rows is not None:
-                pairs = Counter(zip(rows[column].to_pylist(), rows["source_etag"].to_pylist(), strict=True))
-                yield from (Membership(shard, uri, etag, count if folder == "clips" else 0) for (uri, etag), count in pairs.items())
+def _published(output: str, folder: str) -> Iterator[Membership]:
+    for shard, known in known_files(output, folder).items():
+        yield from (Membership(shard, uri, etag, rows if folder == "clips" else 0) for uri, etag, rows in known.videos)
 
 
 def _noted(output: str, corpus: str) -> dict[str, Membership]:

@@ -43,6 +43,7 @@ class RunPlan:
     selection: Selection | None = None  # of a retry: it does nothing else
     deleted: DeletedInputs = field(default_factory=DeletedInputs)
     dropped: tuple[str, ...] = ()  # shards of which nothing shall be left
+    published: Published | None = None  # as the plan found it
 
     @property
     def done_shards(self) -> int:
@@ -78,7 +79,7 @@ def plan_run(config: RunConfig, selection: Selection | None = None) -> RunPlan:
     if selection is not None:
         return RunPlan(config, corpus, features, work, labels, selection)
     deleted = deleted_inputs(config, corpus, published[features[0]])
-    return RunPlan(config, corpus, features, work, labels, deleted=deleted, dropped=shards_to_drop(config, corpus))
+    return RunPlan(config, corpus, features, work, labels, deleted=deleted, dropped=shards_to_drop(config, corpus), published=published)
 
 
 def work_left(plan: RunPlan, published: Published) -> tuple[ShardWork, ...]:

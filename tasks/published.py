@@ -6,9 +6,10 @@ The visible file is the only memory a run has of earlier runs.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version as release_of
 
 import pyarrow as pa
@@ -16,12 +17,19 @@ import pyarrow.parquet as pq
 
 from infra import storage
 from infra.problem import Problem
+from infra.storage import Cause, ObjectInfo, StorageError
 from tasks.feature import Feature
+from tasks.index import Entry, read_index, write_index
+from tasks.outcome import FailureGroup, group_failures
 from tasks.schema import SCHEMA_VERSION
 from tasks.stored_rows import DAMAGED, StoredRows, stored_rows
 
 FAILURES_FOLDER = "failures"
 FOOTER_THREADS = 32
+VIDEO_COLUMNS = {FAILURES_FOLDER: "member", "clips": "uri"}  # that name the loose video of a row
+LOOSE_CORPORA = ("files ", "manifest ")  # how the identity of a corpus begins whose shards are numbered groups of videos
+NOT_OURS = (pa.ArrowException, OSError, KeyError, ValueError)  # Arrow says OSError of a damaged footer
+FAILURE_COLUMNS = ["clip_id", "member", "stage", "kind", "message"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +93,16 @@ def path_of(output: str, folder: str, shard: str) -> str:
     return f"{output.rstrip('/')}/{folder}/{shard}.parquet"
 
 
+@dataclass(frozen=True, slots=True)
+class KnownFile:
+    """What plans and reports need to know of a published file."""
+
+    footer: Footer
+    videos: tuple[tuple[str, str, int], ...] = ()  # of a corpus of loose videos: uri, etag, rows; of `clips` and the failures
+    failed: int = 0  # of the failures: clips and members
+    groups: tuple[FailureGroup, ...] = ()
+
+
 def read_footer(uri: str) -> Footer:
     """Read a published file's footer.
 
@@ -94,8 +112,8 @@ def read_footer(uri: str) -> Footer:
     try:
         with storage.open_seekable(uri) as file:
             return footer_of(pq.read_metadata(file))
-    except (pa.ArrowException, OSError, KeyError, ValueError) as error:  # Arrow says OSError of a damaged footer
-        raise Problem(f"{uri}: not a file that vidmill wrote, or damaged ({_line(error)}); move it away, it will be written anew") from error
+    except NOT_OURS as error:
+        raise _not_ours(uri, error) from error
 
 
 def footer_of(meta: pq.FileMetaData) -> Footer:
@@ -104,7 +122,14 @@ def footer_of(meta: pq.FileMetaData) -> Footer:
     Raises:
         KeyError, ValueError: vidmill did not write it.
     """
-    values = {key.decode(): value.decode() for key, value in (meta.metadata or {}).items() if key.startswith(b"vidmill.")}
+    return _footer(_pairs(meta), meta.num_rows)
+
+
+def _pairs(meta: pq.FileMetaData) -> dict[str, str]:
+    return {key.decode(): value.decode() for key, value in (meta.metadata or {}).items() if key.startswith(b"vidmill.")}
+
+
+def _footer(values: Mapping[str, str], rows: int) -> Footer:
     return Footer(
         corpus=values["vidmill.corpus"],
         model=values["vidmill.model"],
@@ -114,7 +139,7 @@ def footer_of(meta: pq.FileMetaData) -> Footer:
         run_id=values["vidmill.run_id"],
         planned=int(values["vidmill.planned"]),
         failed=int(values["vidmill.failed"]),
-        rows=meta.num_rows,
+        rows=rows,
         clipless=int(values["vidmill.clipless"]),
         inputless=int(values.get("vidmill.inputless", "0")),  # files written before there were such tags do not say so
         coverage=Coverage(*json.loads(values["vidmill.coverage"])),
@@ -131,13 +156,73 @@ def shards_in(output: str, folder: str) -> set[str]:
 
 def footers(output: str, feature: Feature) -> dict[str, Footer]:
     """Footers of a feature by shard."""
-    return footers_of(output, feature.folder, sorted(shards_in(output, feature.folder)))
+    return {shard: known.footer for shard, known in known_files(output, feature.folder).items()}
 
 
-def footers_of(output: str, folder: str, shards: Sequence[str]) -> dict[str, Footer]:
-    """Footers of these shards' files in a folder, read in parallel."""
+def footers_of(output: str, folder: str, shards: Iterable[str]) -> dict[str, Footer]:
+    """Footers of these shards' files in a folder."""
+    return {shard: known.footer for shard, known in known_files(output, folder, frozenset(shards)).items()}
+
+
+def known_files(output: str, folder: str, shards: Set[str] | None = None) -> dict[str, KnownFile]:
+    """The files of a folder by shard, all or some; those that the index does not know as they are now are read, in parallel."""
+    return {shard: _known(entry) for shard, entry in _entries(output, folder, shards, read_index(output, folder)).items()}
+
+
+def index_files(output: str, folder: str) -> None:
+    """Bring the index of a folder up to date; only for the holder of the output's lease."""
+    index = read_index(output, folder)
+    entries = _entries(output, folder, None, index)
+    if entries != index:
+        write_index(output, folder, entries)
+
+
+def _entries(output: str, folder: str, shards: Set[str] | None, index: Mapping[str, Entry]) -> dict[str, Entry]:
+    names = storage.list_names(f"{output.rstrip('/')}/{folder}")
+    found = {name.removesuffix(".parquet"): info for name, info in names.items() if name.endswith(".parquet")}
+    there = {shard: info for shard, info in sorted(found.items()) if shards is None or shard in shards}
+    fresh = [shard for shard, info in there.items() if shard not in index or index[shard].etag != info.etag]
     with ThreadPoolExecutor(FOOTER_THREADS) as pool:
-        return dict(zip(shards, pool.map(lambda shard: read_footer(path_of(output, folder, shard)), shards), strict=True))
+        read = dict(zip(fresh, pool.map(lambda shard: _read_entry(there[shard], folder), fresh), strict=True))
+    return {shard: read[shard] if shard in read else index[shard] for shard in there}
+
+
+def _read_entry(info: ObjectInfo, folder: str) -> Entry:
+    try:
+        return _entry_of(info, folder)
+    except NOT_OURS as error:
+        raise _not_ours(info.uri, error) from error
+    except StorageError as error:
+        if error.cause is not Cause.CHANGED:
+            raise
+        return _read_entry(storage.found(info.uri), folder)  # another run has published it anew since it was listed
+
+
+def _entry_of(info: ObjectInfo, folder: str) -> Entry:
+    with storage.open_seekable(info) as file:
+        parquet = pq.ParquetFile(file)
+        pairs, known = _pairs(parquet.metadata), dict[str, object]()
+        if folder == FAILURES_FOLDER:
+            rows = parquet.read(columns=FAILURE_COLUMNS).to_pylist()
+            known = {"failed": len({row["clip_id"] or row["member"] for row in rows}), "groups": [asdict(group) for group in group_failures(rows)]}
+        if folder in VIDEO_COLUMNS and pairs["vidmill.corpus"].startswith(LOOSE_CORPORA):
+            columns = parquet.read(columns=[VIDEO_COLUMNS[folder], "source_etag"])
+            videos = Counter(zip(*(column.to_pylist() for column in columns.columns), strict=True))
+            known["videos"] = [[*video, count] for video, count in sorted(videos.items())]
+        entry = Entry(info.etag, parquet.metadata.num_rows, {"footer": pairs, **known})
+        _known(entry)  # raises where a key is missing
+        return entry
+
+
+def _known(entry: Entry) -> KnownFile:
+    known = entry.known
+    groups = (FailureGroup(g["kind"], g["count"], tuple(g["examples"]), tuple(g["selectors"])) for g in known.get("groups", ()))
+    videos = ((uri, etag, count) for uri, etag, count in known.get("videos", ()))
+    return KnownFile(_footer(known["footer"], entry.rows), tuple(videos), known.get("failed", 0), tuple(groups))
+
+
+def _not_ours(uri: str, error: Exception) -> Problem:
+    return Problem(f"{uri}: not a file that vidmill wrote, or damaged ({_line(error)}); move it away, it will be written anew")
 
 
 def read_rows(uri: str, columns: Iterable[str] | None = None) -> pa.Table | None:

@@ -18,17 +18,13 @@ from models.tagger_spec import tagger_address
 from tasks.deleted import DeletedInputs
 from tasks.feature import Feature
 from tasks.labels import read_annotations
-from tasks.outcome import FailureGroup, FeatureOutcome
+from tasks.outcome import FailureGroup, FeatureOutcome, joined_groups
 from tasks.plan import RunPlan, work_left
-from tasks.published import FAILURES_FOLDER, Footer, footers, path_of, read_rows, shards_in
-from tasks.select import exactly
-from tasks.shardwork import key_of
+from tasks.published import FAILURES_FOLDER, Footer, footers, known_files, path_of, read_rows, shards_in
 from tasks.source import LOOSE
 from tasks.tally import Tally, allowed_failures
 
 Status = Literal["running", "done", "nothing to do", "work left", "too many failures", "interrupted"]
-
-EXAMPLES = 3  # failures of a kind that are shown in words
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,13 +159,14 @@ def summarize(plan: RunPlan, run_id: str, status: Status, tally: Tally, problems
 
     A run is `done` only if every shard is whole for every feature; over `limits.max_failed` it is not, whichever run the failures come from.
     """
-    output, shards = plan.config.output, [shard.name for shard in plan.corpus.shards]
-    known = set(shards)
-    published = {f: {name: footer for name, footer in footers(output, f).items() if name in known} for f in plan.features}
+    output, shards = plan.config.output, {shard.name: None for shard in plan.corpus.shards}
+    idle = plan.published if status == "nothing to do" else None  # nothing was written since the plan looked
+    found = idle or {feature: footers(output, feature) for feature in plan.features}
+    published = {feature: {name: footer for name, footer in there.items() if name in shards} for feature, there in found.items()}
     coverage = _coverage(published[plan.features[0]], read_annotations(plan.corpus.annotations).table.num_rows)
-    failures = published_failures(output, shards)
-    left = [work.shard.name for work in work_left(plan, published)] if status in ("done", "nothing to do") else []
-    failed = len({key_of(row)[0] for row in failures})
+    failures = known_files(output, FAILURES_FOLDER, shards.keys()).values()
+    left = [work.shard.name for work in work_left(plan, published)] if status == "done" or (status == "nothing to do" and not idle) else []
+    failed = sum(known.failed for known in failures)
     allowed = allowed_failures(plan.config.limits.max_failed, coverage.present)
     if left:
         status, problems = "work left", [*problems, f"{len(left)} shards are not whole, {left[0]} first; run again"]
@@ -186,7 +183,7 @@ def summarize(plan: RunPlan, run_id: str, status: Status, tally: Tally, problems
         tagged=tally.tagged,
         enhanced=tally.enhanced,
         features=tuple(feature_outcome(feature, footers_of) for feature, footers_of in published.items()),
-        failures=group_failures(failures),
+        failures=joined_groups(group for known in failures for group in known.groups),
         coverage=coverage,
         problems=tuple(dict.fromkeys(problems)),
         elapsed_s=elapsed_s,
@@ -218,17 +215,3 @@ def published_failures(output: str, shards: Sequence[str]) -> list[dict[str, Any
     with_failures = shards_in(output, FAILURES_FOLDER)
     tables = (read_rows(path_of(output, FAILURES_FOLDER, shard)) for shard in shards if shard in with_failures)
     return [row for table in tables if table is not None for row in table.to_pylist()]
-
-
-def group_failures(rows: Sequence[Mapping[str, Any]]) -> tuple[FailureGroup, ...]:
-    """Failures by kind, most frequent first, with the first few of each in words."""
-    by_kind: dict[str, list[Mapping[str, Any]]] = {}
-    for row in rows:
-        by_kind.setdefault(row["kind"], []).append(row)
-    return tuple(sorted((_group(kind, found) for kind, found in by_kind.items()), key=lambda group: -group.count))
-
-
-def _group(kind: str, rows: Sequence[Mapping[str, Any]]) -> FailureGroup:
-    examples = tuple(f"{row['member']}: {row['stage']} {kind}: {row['message']}" for row in rows[:EXAMPLES])
-    selectors = tuple(f"clip:{exactly(row['clip_id'])}" if row["clip_id"] else f"member:{exactly(row['member'])}" for row in rows[:EXAMPLES])
-    return FailureGroup(kind, len(rows), examples, selectors)

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from infra.settings import RunConfig, UserModel
+from tasks.outcome import group_failures
 from tasks.plan import plan_run
-from tasks.record import group_failures, last_record, new_run_id, newest_records, published_failures, record_uri, summarize, write_record
+from tasks.record import last_record, new_run_id, newest_records, published_failures, record_uri, summarize, write_record
 from tasks.select import selection_of
 from tasks.tally import Tally
 from tests.corpus import write_tar
