@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -104,15 +105,23 @@ def asked() -> Iterator[Counter[str]]:
         yield counts
 
 
-def night(config: RunConfig, shards: int) -> dict[str, object]:
+@dataclass(frozen=True, slots=True)
+class Night:
+    """What one run with nothing to do cost."""
+
+    seconds: float
+    requests: Counter[str]
+    per_shard: float  # requests
+
+
+def night(config: RunConfig, shards: int) -> Night:
     """One run with nothing to do."""
     with asked() as counts:
         started_s = time.monotonic()
         summary = process_corpus.fn(config)
         elapsed_s = time.monotonic() - started_s
     assert summary.status == "nothing to do", summary
-    per_shard = round(sum(counts.values()) / shards, 4)
-    return {"seconds": round(elapsed_s, 2), "requests": dict(counts), "requests per shard": per_shard}
+    return Night(round(elapsed_s, 2), counts, round(sum(counts.values()) / shards, 4))
 
 
 def main() -> None:
@@ -128,10 +137,10 @@ def main() -> None:
             s3_request.request(root, "create_bucket", Bucket=root.removeprefix("s3://"))
         config = config_in(root)
         fill(config, given.shards)
-        results = {"shards": given.shards, "tables": len(features_of(config)), "without index": night(config, given.shards)}
+        results = {"shards": given.shards, "tables": len(features_of(config)), "without index": asdict(night(config, given.shards))}
         for place in (FAILURES_FOLDER, *(feature.folder for feature in features_of(config))):
             index_files(config.output, place)
-        results["with index"] = night(config, given.shards)
+        results["with index"] = asdict(night(config, given.shards))
     print(json.dumps(results, indent=1))
 
 

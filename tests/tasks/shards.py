@@ -82,9 +82,11 @@ def roster(output: Path, shard: Shard, members: Mapping[str, str], *, ignored: i
     Staging(str(output), shard.name).write_roster(shard.etag, Roster(dict(members), ignored))
 
 
-def context_of(output: Path, *, labels: Labels | None = None, replacements: ShardWork | None = None, run_id: str = RUN) -> PublishContext:
+def context_of(
+    output: Path, *, labels: Labels | None = None, replacements: ShardWork | None = None, run_id: str = RUN, corpus: str = "kinetics /corpus"
+) -> PublishContext:
     """What publication needs besides the shard."""
-    return PublishContext(str(output), run_id, "kinetics /corpus", labels or read_annotations(None), {}, replacements)
+    return PublishContext(str(output), run_id, corpus, labels or read_annotations(None), {}, replacements)
 
 
 def publish(output: Path, work: ShardWork, **more: Any) -> PublishedShard:
@@ -105,10 +107,10 @@ class Published:
     shard: Shard
 
 
-def published(output: Path, name: str = "part_0", keys: Iterable[str] = ("a", "b", "c"), bad: Iterable[str] = ("x",)) -> Published:
+def published(output: Path, name: str = "part_0", keys: Iterable[str] = ("a", "b", "c"), bad: Iterable[str] = ("x",), **more: Any) -> Published:
     """Publish a shard with these clips and these failures."""
     shard, good, failed = shard_of(name), list(keys), list(bad)
     stage(output, name, [inferred(key) for key in good], [failure(key) for key in failed])
     roster(output, shard, dict.fromkeys([*good, *failed], "v1"))
-    publish(output, work_of(shard))
+    publish(output, work_of(shard), **more)
     return Published(output, shard)

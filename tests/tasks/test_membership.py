@@ -19,7 +19,7 @@ def test_nothing_is_known_of_a_fresh_output(tmp_path: Path) -> None:
 
 
 def test_published_rows_and_failures_tell_shard_uri_and_state(tmp_path: Path) -> None:
-    published(tmp_path, "shard-00003", keys=("a", "b"), bad=("x",))
+    published(tmp_path, "shard-00003", keys=("a", "b"), bad=("x",), corpus=CORPUS)
     found = read_members(str(tmp_path), "/corpus", corpus=CORPUS)
     assert found == {f"part_0.tar!{key}.mp4": Membership("shard-00003", f"/corpus/part_0.tar!{key}.mp4", "v1") for key in "abx"}
 
@@ -31,7 +31,7 @@ def test_the_note_continues_a_killed_run(tmp_path: Path) -> None:
 
 def test_what_is_published_wins_over_the_note(tmp_path: Path) -> None:
     note_members(str(tmp_path), corpus(shard="shard-00007", name="part_0.tar!a.mp4"))
-    published(tmp_path, "shard-00003", keys=("a",))
+    published(tmp_path, "shard-00003", keys=("a",), corpus=CORPUS)
     assert read_members(str(tmp_path), "/corpus", corpus=CORPUS)["part_0.tar!a.mp4"].shard == "shard-00003"
 
 
