@@ -116,7 +116,7 @@ def _print_deleted(deleted: DeletedInputs, console: Console) -> None:
     """What the source has no more, where there is such a thing."""
     for done, inputs, clips in (("kept", deleted.kept, deleted.kept_clips), ("dropped", deleted.dropped, deleted.dropped_clips)):
         if inputs:
-            told = f"deleted from the source: {counted(inputs, 'input')} with {counted(clips, 'clip')}, {done} (source.deleted: {done[:4]})"
+            told = f"not in the source any more: {counted(inputs, 'input')} with {counted(clips, 'clip')}, {done} (source.deleted: {done[:4]})"
             console.print(told, soft_wrap=True)
     if deleted.lost_clips:
         console.print(f"gone with changed archives: {counted(deleted.lost_clips, 'clip')}", soft_wrap=True)

@@ -8,6 +8,7 @@ import asyncio
 import itertools
 import os
 import random
+import threading
 import time
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -41,6 +42,7 @@ class Retry:
 
 
 RETRY = Retry()
+_connecting = threading.Lock()  # threads that begin together would make a connection each, and the one that is not kept closes under its requests
 _reached: set[str | None] = set()
 _failing: dict[str | None, tuple[float, float]] = {}  # first and last failure since an endpoint answered, by the monotonic clock
 
@@ -63,8 +65,9 @@ def submit(uri: str, method: str, **arguments: Any) -> "Future[dict[str, Any]]":
     """Begin a request, as `request`; the result gives the answer or raises."""
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     try:
-        files = _files(os.getpid(), endpoint)
-        client = files.s3
+        with _connecting:
+            files = _files(os.getpid(), endpoint)
+            client = files.s3
     except Exception as error:
         raise told(uri, error, endpoint).error from error
     return asyncio.run_coroutine_threadsafe(_tried(uri, endpoint, client, method, arguments), files.loop)

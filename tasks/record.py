@@ -137,7 +137,7 @@ def newest_records(output: str) -> tuple[dict[str, Any] | None, tuple[str, ...]]
 def is_news(plan: RunPlan, summary: RunSummary) -> bool:
     """Whether the newest record tells of other shards, of other inputs that are gone, or of work that was left, than a run that had nothing to do."""
     record = last_record(plan.config.output)
-    if record is None or record["status"] in ("work left", "interrupted"):
+    if record is None or (record["status"] in ("work left", "interrupted") and record["status"] != summary.status):
         return True
     kept: int = (record["summary"] or {}).get("deleted", {}).get("kept", 0)
     shards: list[str] = record["shards"]

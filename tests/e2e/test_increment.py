@@ -1,9 +1,12 @@
 """Only what changed may cost anything: files added, changed and deleted, models added, published files removed."""
 
+import io
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from flows.show import OutputView, PlanView, print_output, print_plan
 from infra.problem import Problem
 from infra.settings import RunConfig
 from tasks.plan import plan_run
@@ -72,6 +75,31 @@ def test_a_deleted_file_keeps_its_rows_and_costs_nothing(run_here: Run, videos: 
     noted = files(output)
     assert run_here(settings(videos, output)).status == "nothing to do"
     assert files(output) == noted, "a record told of the deletion, and that once"
+    screen = Console(file=io.StringIO(), width=200)
+    print_output(OutputView.of(str(output)), screen)
+    assert "not in the source any more: 1 input with 2 clips, kept (source.deleted: keep)" in screen.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_a_deleted_file_is_dropped_when_that_is_asked(run_here: Run, videos: Path, tmp_path: Path) -> None:
+    """Nothing is decoded for it, and a plan says it before."""
+    output = tmp_path / "out"
+    run_here(settings(videos, output))
+    for path in (videos / "day 1" / "video 0.mp4", videos / "day 1" / "video 1.mp4"):
+        path.unlink()
+    source = {"kind": "files", "uri": str(videos), "shard_files": 2, "deleted": "drop"}
+    config = config_for(source, output, decode={"clip_s": 2})
+    screen = Console(file=io.StringIO(), width=200)
+    print_plan(PlanView.of(plan_run(config)), screen, "vidmill run")
+    text = screen.file.getvalue()  # type: ignore[attr-defined]
+    assert "not in the source any more: 2 inputs with 4 clips, dropped (source.deleted: drop)" in text
+    assert "next: vidmill run" in text
+    summary = run_here(config)
+    assert (summary.status, summary.clips, summary.deleted.dropped, summary.deleted.dropped_clips) == ("done", 0, 2, 4)
+    assert sorted(path.name for path in (output / "clips").iterdir()) == ["shard-00001.parquet", "shard-00002.parquet"]
+    before = files(output)
+    assert run_here(config).status == "nothing to do"
+    assert files(output) == before
+    assert not verify(str(output)).faults
 
 
 def test_a_second_model_adds_only_its_folder(run_here: Run, videos: Path, tmp_path: Path) -> None:
