@@ -4,7 +4,7 @@ Each view is plain data, so `--json` prints the same thing.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rich.console import Console
 from rich.table import Table
@@ -49,7 +49,7 @@ class PlanView:
     done_shards: int
     size_bytes: int
     work: tuple[WorkView, ...]
-    deleted: DeletedInputs
+    deleted: DeletedInputs = field(default_factory=DeletedInputs)
 
     @classmethod
     def of(cls, plan: RunPlan) -> "PlanView":
@@ -114,9 +114,10 @@ def _next(summary: RunSummary) -> str:
 
 def _print_deleted(deleted: DeletedInputs, console: Console) -> None:
     """What the source has no more, where there is such a thing."""
-    for done, inputs, clips in (("kept", deleted.kept, deleted.kept_clips), ("dropped", deleted.dropped, deleted.dropped_clips)):
+    gone = (("keep", "kept", deleted.kept, deleted.kept_clips), ("drop", "dropped", deleted.dropped, deleted.dropped_clips))
+    for mode, done, inputs, clips in gone:
         if inputs:
-            told = f"not in the source any more: {counted(inputs, 'input')} with {counted(clips, 'clip')}, {done} (source.deleted: {done[:4]})"
+            told = f"not in the source any more: {counted(inputs, 'input')} with {counted(clips, 'clip')}, {done} (source.deleted: {mode})"
             console.print(told, soft_wrap=True)
     if deleted.lost_clips:
         console.print(f"gone with changed archives: {counted(deleted.lost_clips, 'clip')}", soft_wrap=True)
@@ -141,7 +142,7 @@ class OutputView:
     shards: int
     features: tuple[FeatureOutcome, ...]
     failures: tuple[FailureGroup, ...]
-    deleted: DeletedInputs  # as the last run that ended found
+    deleted: DeletedInputs = field(default_factory=DeletedInputs)  # as the last run that ended found
 
     @classmethod
     def of(cls, output: str) -> "OutputView":
