@@ -203,7 +203,8 @@ def process_shards(plan: RunPlan, run_id: str, held: Lease) -> Processed:
     plan = replace(plan, config=plan.config.model_copy(update={"output": normal(plan.config.output)}))  # workers may stand in another folder
     if plan.config.source.kind in LOOSE:
         note_members(plan.config.output, plan.corpus)
-    with ray_session(plan.config.cluster, preload=("tasks.workers",)) as found:
+    own = [model.factory.partition(":")[0] for model in plan.config.models if model.factory]
+    with ray_session(plan.config.cluster, preload=("tasks.workers",), own=own, tell=note) as found:
         first = _carried_through(from_source(plan), "decode, infer", run_id, held, found)
         if first.stopped:
             return first

@@ -105,12 +105,28 @@ class LimitsConfig(Settings):
     clip_timeout_s: PositiveReal = Field(300.0, description="seconds of decoding one clip")
 
 
+class ClusterCode(StrEnum):
+    """How the code gets to the nodes of an existing cluster."""
+
+    IMAGE = "image"
+    UPLOAD = "upload"
+
+
 class ClusterConfig(Settings):
     """Where the work runs."""
 
-    address: Address | None = Field(None, description="Ray cluster to join (ray://host:10001 or auto); none starts one here")
+    address: Address | None = Field(
+        None,
+        description="Ray cluster to use: HOST:6379 or auto on one of its machines, http://HOST:8265 for `vidmill submit`; none starts one here",
+    )
+    code: ClusterCode = Field(
+        ClusterCode.IMAGE,
+        description="existing cluster: image (its nodes have vidmill and the modules of `factory` installed) or upload (both are sent from here)",
+    )
     cpus: PositiveWhole | None = Field(None, description="CPU cores to use of this machine; all by default")
-    gpus: Annotated[Whole, Field(ge=0)] | None = Field(None, description="GPUs to use; all by default, 0 for none")
+    gpus: Annotated[Whole, Field(ge=0)] | None = Field(
+        None, description="GPUs to use, of an existing cluster also those still to come; all there are by default, 0 for none"
+    )
     insecure: bool = Field(False, description="join a Ray cluster on another machine though token authentication is off (RAY_AUTH_MODE)")
 
 

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import Any
 
 import ray.data
 
@@ -21,7 +22,7 @@ from tasks.enhance_workers import EnhanceWorker, read_clips
 from tasks.feature import model_specs, tagger_specs
 from tasks.publish import HoleError, PublishContext, PublishedShard, publish_shard
 from tasks.shardwork import ShardWork
-from tasks.stage import Stage, apply, pack, unpack
+from tasks.stage import RESTARTS_ELASTIC, Stage, apply, pack, unpack
 from tasks.tag_workers import TagWorker, read_stored
 from tasks.tally import Tally, allowed_failures
 from tasks.workers import ClipWorker, DecodeWorker, InferWorker, RecordWorker, read_parcels
@@ -35,35 +36,45 @@ PUBLISH_THREADS = 4
 
 def stages(config: RunConfig, models: tuple[ModelSpec, ...], ids: tuple[str, str], found: Resources) -> tuple[Stage, ...]:
     """The stages a clip passes, in order; placement follows the cluster. `ids` are those of the run and of this try at it."""
-    read = Stage("read", read_parcels, (config,), cpus=READER_CPUS)
+    read = _reading(read_parcels, config, found)
     if config.source.kind is SourceKind.YOUTUBE8M:
-        return (read, Stage("parse", RecordWorker, (config, *ids), found.cpus, cpus=WORKER_CPUS))
+        return (read, _on_cpus("parse", RecordWorker, (config, *ids), found))
     if not found.gpus or not models:
-        return (read, Stage("clip", ClipWorker, (config, models, *ids), found.cpus, cpus=WORKER_CPUS))
+        return (read, _on_cpus("clip", ClipWorker, (config, models, *ids), found))
     decoders = max(1, found.cpus - found.gpus)
     return (
         read,
-        Stage("decode", DecodeWorker, (config, models), decoders, cpus=WORKER_CPUS),
-        Stage("infer", InferWorker, (config, models, *ids), found.gpus, cpus=READER_CPUS, gpus=1),
+        Stage("decode", DecodeWorker, (config, models), decoders, cpus=WORKER_CPUS, elastic=found.elastic),
+        _on_gpus("infer", InferWorker, (config, models, *ids), found),
     )
 
 
 def enhance_stages(config: RunConfig, ids: tuple[str, str], found: Resources) -> tuple[Stage, ...]:
     """The stages of enhancement: an actor per GPU, else one per two cores, whose networks compute on both."""
-    read = Stage("read", read_clips, (config,), cpus=READER_CPUS)
+    read = _reading(read_clips, config, found)
     if found.gpus:
-        return (read, Stage("enhance", EnhanceWorker, (config, *ids), found.gpus, cpus=READER_CPUS, gpus=1))
-    threads = min(ENHANCE_THREADS, found.cpus)
-    return (read, Stage("enhance", EnhanceWorker, (config, *ids, threads), found.cpus // threads, cpus=WORKER_CPUS * threads))
+        return (read, _on_gpus("enhance", EnhanceWorker, (config, *ids), found))
+    threads = 1 if found.elastic else min(ENHANCE_THREADS, found.cpus)  # a node that is there or joins may have one core
+    return (read, _on_cpus("enhance", EnhanceWorker, (config, *ids, threads), found, threads=threads))
 
 
 def tag_stages(config: RunConfig, taggers: Sequence[TaggerSpec], ids: tuple[str, str], found: Resources) -> tuple[Stage, ...]:
     """The stages of taggers over stored embeddings: an actor per GPU, else per core."""
-    read = Stage("read", read_stored, (config,), cpus=READER_CPUS)
-    arguments = (config, taggers, *ids)
-    if found.gpus:
-        return (read, Stage("tag", TagWorker, arguments, found.gpus, cpus=READER_CPUS, gpus=1))
-    return (read, Stage("tag", TagWorker, arguments, found.cpus, cpus=WORKER_CPUS))
+    place = _on_gpus if found.gpus else _on_cpus
+    return (_reading(read_stored, config, found), place("tag", TagWorker, (config, taggers, *ids), found))
+
+
+def _reading(worker: Callable[..., Any], config: RunConfig, found: Resources) -> Stage:
+    return Stage("read", worker, (config,), cpus=READER_CPUS, elastic=found.elastic)
+
+
+def _on_cpus(name: str, worker: Callable[..., Any], arguments: tuple[Any, ...], found: Resources, *, threads: int = 1) -> Stage:
+    return Stage(name, worker, arguments, found.cpus // threads, cpus=WORKER_CPUS * threads, elastic=found.elastic)
+
+
+def _on_gpus(name: str, worker: Callable[..., Any], arguments: tuple[Any, ...], found: Resources) -> Stage:
+    """Nothing of a CPU: decoders that fill a node's cores must not keep its GPU idle."""
+    return Stage(name, worker, arguments, found.gpus, cpus=0, gpus=1, elastic=found.elastic, most=found.most_gpus)
 
 
 def dataset_of(work: Sequence[ShardWork], steps: Sequence[Stage]) -> "ray.data.Dataset":
@@ -71,6 +82,9 @@ def dataset_of(work: Sequence[ShardWork], steps: Sequence[Stage]) -> "ray.data.D
     context = ray.data.DataContext.get_current()
     context.target_max_block_size = 1  # every packed row is a block of its own
     context.enable_progress_bars = False
+    if any(step.elastic for step in steps):
+        context.actor_pool_util_downscaling_threshold = 0.0  # while clips come slowly a worker keeps its models
+        context.max_consecutive_actor_init_deaths = RESTARTS_ELASTIC
     # Not from_arrow: that runs a task per block to learn what is known here already.
     dataset: ray.data.Dataset = ray.data.from_blocks([pack(shard) for shard in work])
     for stage in steps:

@@ -19,8 +19,10 @@ from ray.util.annotations import RayDeprecationWarning
 
 from tasks.stint import Stint, Way
 
-# Loss of a node restarts its actors and tasks; one that dies wherever it runs must not do so for ever, as is Ray's default.
+# Loss of a node restarts its actors and tasks; one that dies wherever it runs must not do so for ever, as is Ray's default. Nodes that come
+# and go (spot) may be lost often, and what clips do to a decoder ends a child process and no worker (`tasks.child`).
 RESTARTS = 3
+RESTARTS_ELASTIC = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,20 @@ class Stage:
     workers: int | None = None  # actors; None runs tasks
     cpus: float = 1.0
     gpus: float = 0.0
+    elastic: bool = False  # nodes come and go: `workers` is what there are at the start
+    most: int | None = None  # workers, where elastic; None for as many as fit
+
+    @property
+    def restarts(self) -> int:
+        """Losses of its worker, or of the node, that a task or actor survives."""
+        return RESTARTS_ELASTIC if self.elastic else RESTARTS
+
+    @property
+    def pool(self) -> ray.data.ActorPoolStrategy:
+        """Its actors: all from the start, then as many as the cluster takes."""
+        if not self.elastic:
+            return ray.data.ActorPoolStrategy(size=self.workers)
+        return ray.data.ActorPoolStrategy(min_size=1, max_size=self.most, initial_size=self.workers)
 
 
 def pack(value: object, way: Way = ()) -> pa.Table:
@@ -83,9 +99,9 @@ def apply(dataset: "ray.data.Dataset", stage: Stage) -> "ray.data.Dataset":
     """Append a stage to a dataset."""
     options: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow", "num_cpus": stage.cpus, "num_gpus": stage.gpus or None}
     if stage.workers is None:
-        return _bounded(dataset, StageTask(stage).__call__, **options, max_retries=RESTARTS)
-    options |= {"fn_constructor_args": (stage,), "compute": ray.data.ActorPoolStrategy(size=stage.workers)}
-    return _bounded(dataset, StageActor, **options, max_restarts=RESTARTS, max_task_retries=RESTARTS)
+        return _bounded(dataset, StageTask(stage).__call__, **options, max_retries=stage.restarts)
+    options |= {"fn_constructor_args": (stage,), "compute": stage.pool}
+    return _bounded(dataset, StageActor, **options, max_restarts=stage.restarts, max_task_retries=stage.restarts)
 
 
 def _bounded(dataset: "ray.data.Dataset", work: Any, **options: Any) -> "ray.data.Dataset":
