@@ -1,4 +1,4 @@
-"""The command line: `vidmill demo | init | plan | run | status | verify | retry | show | models | train | export | doctor`.
+"""The command line: `vidmill demo | init | plan | run | status | verify | retry | show | models | train | export | submit | doctor`.
 
 stdout is the result, stderr the progress. Exit codes: 0 all done; 1 too many failures or work left; 2 usage or configuration;
 3 interrupted, safe to run again. Each command imports what it needs, so that `vidmill plan` starts neither Ray nor torch.
@@ -26,6 +26,7 @@ from flows.arguments import (
     output_of,
     target_argument,
 )  # fmt: skip
+from flows.cli_cluster import submit
 from flows.cli_export import export
 from flows.cli_train import train
 from flows.console import console_on, print_error, print_json
@@ -221,8 +222,8 @@ def doctor(config: Path | None, as_json: bool, overrides: dict[str, Any]) -> int
     return DONE if all(check.ok for check in checks) else USAGE
 
 
-for group in (train, export):
-    app.add_command(group)
+for command in (train, export, submit):
+    app.add_command(command)
 
 
 def main() -> NoReturn:

@@ -84,7 +84,7 @@ def write_record(plan: RunPlan, run_id: str, status: Status, summary: RunSummary
         "run_id": run_id,
         "status": status,
         "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "config": _from_anywhere(plan.config),
+        "config": from_anywhere(plan.config),
         "features": [asdict(feature) for feature in plan.features],
         "shards": [shard.name for shard in plan.corpus.shards],
         "dropped": plan.dropped,
@@ -93,7 +93,7 @@ def write_record(plan: RunPlan, run_id: str, status: Status, summary: RunSummary
     storage.write_bytes(record_uri(plan.config.output, run_id), json.dumps(record, indent=1, default=str).encode())
 
 
-def _from_anywhere(config: RunConfig) -> dict[str, Any]:
+def from_anywhere(config: RunConfig) -> dict[str, Any]:
     """The configuration with addresses that do not depend on where the command was given."""
     values = config.model_dump(mode="json")
     source = {
