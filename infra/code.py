@@ -10,6 +10,7 @@ import hashlib
 import importlib
 import json
 import os
+import shutil
 import sysconfig
 from collections.abc import Sequence
 from functools import cache
@@ -41,16 +42,20 @@ def environment(code: ClusterCode, own: Sequence[str], folder: Path) -> dict[str
     Args:
         code: whether it is there.
         own: modules of the user's that the work needs; those installed as packages are not sent.
-        folder: its copy becomes the current folder of the workers. Without one Ray puts the driver's first on their path, where packages of the
-            same name may lie.
+        folder: a copy of it becomes the current folder of the workers, on their path behind the packages. Without one Ray puts the driver's
+            first, where packages of the same name may lie.
 
     Raises:
         Problem: a module is not to be found.
     """
     chosen: dict[str, Any] = {"working_dir": str(folder)}
     if code is ClusterCode.UPLOAD:
-        tops = dict.fromkeys([*PACKAGES, *(name.partition(".")[0] for name in own)])
-        chosen["py_modules"] = [str(path) for name in tops if (path := location(name)) and (name in PACKAGES or not _is_installed(path))]
+        theirs = [path for name in dict.fromkeys(name.partition(".")[0] for name in own) if not _is_installed(path := location(name))]
+        for module in theirs:
+            if module.is_file():  # Ray's job client takes folders only
+                shutil.copy(module, folder)
+        packages = dict.fromkeys([*map(location, PACKAGES), *theirs])
+        chosen["py_modules"] = [str(package) for package in packages if package.is_dir()]
     return chosen
 
 

@@ -44,11 +44,27 @@ def test_a_session_of_its_own_is_quiet_locked_and_keeps_the_handler(tmp_path: Pa
     assert "Token authentication is disabled" not in (tmp_path / "log").read_text()
 
 
-@pytest.mark.parametrize("scheme", ["", "ray://"])
-def test_a_cluster_that_does_not_answer_is_one_line_at_once(scheme: str) -> None:
-    address = f"{scheme}127.0.0.1:{free_port()}"
+def test_a_cluster_that_does_not_answer_is_one_line_at_once() -> None:
+    address = f"127.0.0.1:{free_port()}"
     with (
         pytest.raises(Problem, match=re.escape(f"cluster.address {address}: Connection refused; start Ray there")),
+        ray_session(ClusterConfig(address=address)),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("address", "cause"),
+    [
+        ("ray://127.0.0.1:10001", "Ray Data does not work over Ray Client"),
+        ("http://127.0.0.1:8265", "takes jobs"),
+        ("ftp://x", "is no address of a Ray cluster"),
+    ],
+)
+def test_an_address_that_no_driver_can_join_names_the_command_that_can(address: str, cause: str) -> None:
+    """Ray Data over Ray Client dies of an AttributeError (2.60: 'Worker' object has no attribute 'core_worker')."""
+    with (
+        pytest.raises(Problem, match=re.escape(f"cluster.address {address}: {cause}; ") + ".*`vidmill submit`"),
         ray_session(ClusterConfig(address=address)),
     ):
         pass
@@ -73,7 +89,7 @@ OPEN = "is another machine, and Ray's token authentication is off; start Ray the
     ("address", "variables"),
     [
         ("192.0.2.7:6379", {}),
-        ("ray://head.example:10001", {}),
+        ("head.example:6379", {}),
         ("[2001:db8::7]:6379", {"RAY_AUTH_MODE": "disabled"}),
         ("auto", {"RAY_ADDRESS": "192.0.2.7:6379"}),
     ],
@@ -91,7 +107,7 @@ def test_an_open_cluster_on_another_machine_is_refused(address: str, variables: 
     ("address", "variables", "insecure"),
     [
         ("127.0.0.1:1", {}, False),
-        ("ray://localhost:1", {}, False),
+        ("localhost:1", {}, False),
         ("[::1]:1", {}, False),
         ("192.0.2.7:1", {}, True),
         ("192.0.2.7:1", {"RAY_AUTH_MODE": "token"}, False),
