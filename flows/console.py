@@ -311,6 +311,11 @@ def _speed(stage: StageProgress) -> str:
     return f"{stage.per_s:,.1f}/s" if stage.per_s >= 0.1 or not stage.per_s else f"{60 * stage.per_s:,.1f}/min"
 
 
+def stage_cells(stage: StageProgress) -> tuple[str, str, str, str, str]:
+    """A row of the table in words: stage, done, speed, failed, waiting for."""
+    return stage.name, _count(stage), _speed(stage), f"{stage.failed:,}", _waiting(stage)
+
+
 def _waiting(stage: StageProgress) -> str:
     return one_line(stage.waiting or "")
 

@@ -13,16 +13,17 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from prefect import flow
-from prefect.artifacts import create_table_artifact
 from prefect.exceptions import TerminationSignal
 from prefect.runtime import task_run
 
+from flows.artifacts import show_summary
 from flows.crash import root_of
+from flows.deployed import turn, under_prefect
 from flows.preflight import checked_plan
 from flows.step import in_flow_run, step
 from flows.watch import Watch, chosen_run_id, note, note_summary
 from infra.cluster import Resources, ray_session
-from infra.lease import Lease, lease
+from infra.lease import Lease
 from infra.problem import Problem
 from infra.settings import RunConfig, SourceKind
 from infra.storage import StorageError, normal
@@ -52,6 +53,11 @@ class RunIncomplete(Exception):
         super().__init__(f"{summary.name}: {summary.status}: {'; '.join(summary.problems)}")
         self.summary = summary
 
+    @property
+    def passing(self) -> bool:
+        """Whether another run may mend it: of what is left, but not of clips that failed."""
+        return self.summary.status != "too many failures"
+
 
 @dataclass(frozen=True, slots=True)
 class Processed:
@@ -80,17 +86,18 @@ def process_corpus(config: RunConfig) -> RunSummary:
 def work_through(config: RunConfig) -> RunSummary:
     """Plan, process and report, under a lease if there is something to do; raises as `process_corpus`."""
     started_s = time.monotonic()
-    plan = plan_corpus(config)
-    run_id = chosen_run_id()
-    if not plan.work and not plan.dropped and not staged_in_vain(plan):
-        summary = report(plan, run_id, IDLE, started_s)
-        if not is_news(plan, summary):
-            return complete(summary)
-    with lease(config.output, run_id=run_id) as held:
-        if plan.dropped:
-            plan = plan_corpus(config)  # what is dropped now was gone twice, and is of no run that ended just before
-        delete_published_staging(plan)
-        return complete(carry_out(plan, run_id, held, started_s))
+    with under_prefect(config.output):
+        plan = plan_corpus(config)
+        run_id = chosen_run_id()
+        if not plan.work and not plan.dropped and not staged_in_vain(plan):
+            summary = report(plan, run_id, IDLE, started_s)
+            if not is_news(plan, summary):
+                return complete(summary)
+        with turn(config.output, run_id=run_id) as held:
+            if plan.dropped or held.waited:
+                plan = plan_corpus(config)  # what is dropped now was gone twice; and another run may have ended just before
+            delete_published_staging(plan)
+            return complete(carry_out(plan, run_id, held, started_s))
 
 
 def carry_out(plan: RunPlan, run_id: str, held: Lease, started_s: float) -> RunSummary:
@@ -174,6 +181,7 @@ def _recorded(plan: RunPlan, run_id: str) -> Iterator[None]:
 def complete(summary: RunSummary) -> RunSummary:
     """The summary of a run that did all it had to; raises RunIncomplete for any other."""
     note_summary(summary)
+    show_summary(summary)
     if summary.status not in ("done", "nothing to do"):
         raise RunIncomplete(summary)
     return summary
@@ -255,12 +263,10 @@ def _carried_through(plan: RunPlan, work: Work, run_id: str, held: Lease, found:
 
 @step(name="report")
 def report(plan: RunPlan, run_id: str, processed: Processed, started_s: float) -> RunSummary:
-    """What the output holds now, from what is published; a table for Prefect's page."""
+    """What the output holds now, from what is published."""
     summary = summarize(plan, run_id, processed.status, processed.tally, processed.problems, time.monotonic() - started_s)
     if not summary.coverage.present:
         summary = _without_clips(summary, plan)
-    if in_flow_run():
-        _show_outcome(summary)
     return summary
 
 
@@ -268,16 +274,6 @@ def report(plan: RunPlan, run_id: str, processed: Processed, started_s: float) -
 def picture_report(plan: RunPlan, run_id: str) -> str:
     """A page of before and after, from what is published; its address."""
     return write_report(plan.config.output, run_id, plan.config.name, plan.features, [shard.name for shard in plan.corpus.shards])
-
-
-def _show_outcome(summary: RunSummary) -> None:
-    """A table on Prefect's page; a server that is gone by now changes nothing of the outcome."""
-    rows = [{"feature": found.feature, "shards": found.files, "rows": found.rows, "failed": found.failed} for found in summary.features]
-    description = f"{summary.status}: {summary.clips} clips in {summary.elapsed_s:.0f} s, run {summary.run_id}"
-    try:
-        create_table_artifact(rows, key="outcome", description=description)
-    except Exception:  # httpx's, Prefect's, and whatever lies below
-        logging.getLogger("vidmill").exception("the Prefect server was not told the outcome")
 
 
 def _without_clips(summary: RunSummary, plan: RunPlan) -> RunSummary:

@@ -9,11 +9,11 @@ import time
 
 from prefect import flow
 
+from flows.deployed import turn, under_prefect
 from flows.process_corpus import IDLE, carry_out, complete, plan_corpus, report
 from flows.step import step
 from flows.watch import chosen_run_id
 from infra import storage
-from infra.lease import lease
 from infra.settings import RunConfig
 from tasks.record import RunSummary
 from tasks.select import Selection, selection_of
@@ -34,7 +34,7 @@ def retry_corpus(config: RunConfig, select: list[str]) -> RunSummary:
     """
     started_s, selection = time.monotonic(), selection_of(select)
     run_id = chosen_run_id()
-    with lease(config.output, run_id=run_id) as held:
+    with under_prefect(config.output), turn(config.output, run_id=run_id) as held:
         if selection.takes_altered():
             clear_altered(config.output, selection)
         plan = plan_corpus(config, selection)

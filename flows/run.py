@@ -20,7 +20,7 @@ from flows.watch import REPORTED, RUN_ID, WATCHER
 from infra import storage
 from infra.logs import quiet_to, redact_file
 from infra.problem import Problem
-from infra.settings import RunConfig
+from infra.settings import RestorationConfig, RunConfig
 from tasks.record import RunSummary, new_run_id, record_uri, runs_folder
 
 SERVER_TRIES = 3  # some 15 s for a Prefect server that restarts; Prefect's own default waits for minutes at the end of a run whose server died
@@ -87,8 +87,9 @@ def _flow_result(config: RunConfig, select: list[str]) -> RunSummary:
         with temporary_settings(set_defaults={PREFECT_CLIENT_MAX_RETRIES: SERVER_TRIES}):
             if select:
                 return (retry_corpus if served else retry_corpus.fn)(config, select)
-            flow = enhance_corpus if config.enhance and not config.embed and not config.tag else process_corpus
-            return (flow if served else flow.fn)(config)
+            if config.enhance and not config.embed and not config.tag:
+                return (enhance_corpus if served else enhance_corpus.fn)(RestorationConfig.model_validate(config))
+            return (process_corpus if served else process_corpus.fn)(config)
     except RunIncomplete as incomplete:
         return incomplete.summary
     except Problem:

@@ -12,6 +12,7 @@ does.
 
 import getpass
 import json
+import logging
 import os
 import socket
 import threading
@@ -28,9 +29,14 @@ from infra.problem import Problem
 
 HEARTBEAT_S = 10.0
 STALE_S = 60.0
+LOOK_S = 5.0  # between two looks of a run that waits
 NO_VERSION = '"00000000000000000000000000000000"'  # an ETag no object has
 _live: set[str] = set()  # tokens of leases that this process has, or is about to have
 TRIES = 20  # takeovers lost in a row before giving up
+
+
+class Occupied(Problem):
+    """Another run holds the output."""
 
 
 class LeaseLost(Problem):
@@ -61,6 +67,7 @@ class Lease:
     """A lease that is held, and the thread that keeps it."""
 
     def __init__(self, uri: str, holder: Holder, version: str, *, exclusive: bool = True) -> None:
+        self.waited = False  # for another run, which may have changed the output
         self._uri, self._holder, self._version, self._exclusive = uri, holder, version, exclusive
         self._taken = False
         self._renewed_s = time.monotonic()
@@ -145,22 +152,41 @@ class Lease:
 
 
 @contextmanager
-def lease(output: str, *, run_id: str) -> Iterator[Lease]:
+def lease(output: str, *, run_id: str, patience_s: float = 0.0) -> Iterator[Lease]:
     """Hold an output while the block runs.
 
     Args:
         output: folder or s3:// prefix; the object is `_wip/lease.json` in it.
         run_id: named to whoever is turned away.
+        patience_s: how long to wait for another run to end before being turned away.
 
     Raises:
-        Problem: another run holds it; one line says which, where, since when, and what to do.
+        Occupied: another run holds it; one line says which, where, since when, and what to do.
+        Problem: what is there is no lease, or runs race for it without end.
         StorageError: the output cannot be written.
     """
-    held = _take(f"{output.rstrip('/')}/_wip/lease.json", _myself(run_id))
+    held = _in_turn(f"{output.rstrip('/')}/_wip/lease.json", run_id, time.monotonic() + patience_s)
     try:
         yield held
     finally:
         held.release()
+
+
+def _in_turn(uri: str, run_id: str, until_s: float) -> Lease:
+    waited = False
+    while True:
+        try:
+            held = _take(uri, _myself(run_id))
+        except Occupied as occupied:
+            if time.monotonic() >= until_s:
+                raise
+            if not waited:
+                logging.getLogger(__name__).info("waiting: %s", occupied)
+            waited = True
+            time.sleep(LOOK_S)
+        else:
+            held.waited = waited
+            return held
 
 
 def _take(uri: str, me: Holder) -> Lease:
@@ -201,7 +227,7 @@ def _refuse_living(uri: str, found: storage.Versioned) -> None:
     """Raise Problem where the lease is in good hands."""
     holder = _decode(uri, found.data)
     if not _dead(holder) and found.age_s <= STALE_S:
-        raise Problem(_refusal(uri, holder, found.age_s))
+        raise Occupied(_refusal(uri, holder, found.age_s))
 
 
 def _put(uri: str, data: bytes, found: storage.Versioned | None) -> str | None:

@@ -7,8 +7,19 @@ import re
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
-from pydantic_core import PydanticKnownError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticKnownError
 
 
 def _no_truth(value: Any) -> Any:
@@ -35,9 +46,35 @@ PositiveWhole = Annotated[Whole, Field(gt=0)]
 
 
 class Settings(BaseModel):
-    """Base of every section: unknown fields are errors, numbers are finite, values never change after validation."""
+    """Base of every section: unknown fields are errors, numbers are finite, values never change after validation.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
+    The JSON schema is what Prefect makes a form of: fields are called as in a file, one that may be left empty is its type alone (beside a null
+    the form would ask for the type first; Prefect takes a null for it all the same), `unasked` ones are left out.
+    """
+
+    unasked: ClassVar[tuple[str, ...]] = ()
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True, field_title_generator=lambda name, _: name,
+        model_title_generator=lambda model: model.__name__.removesuffix("Config").lower(),
+    )  # fmt: skip
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        schema = handler(core_schema)
+        fields = handler.resolve_ref_schema(schema)["properties"]
+        for name in cls.unasked:
+            fields.pop(name)
+        for name, field in fields.items():
+            fields[name] = _without_null(field)
+        return schema
+
+
+def _without_null(field: JsonSchemaValue) -> JsonSchemaValue:
+    kinds = [kind for kind in field.get("anyOf", ()) if kind.get("type") != "null"]
+    if len(kinds) != 1:
+        return field
+    return {name: value for name, value in field.items() if name not in ("anyOf", "default")} | dict(kinds[0])
 
 
 class SourceKind(StrEnum):
@@ -48,6 +85,11 @@ class SourceKind(StrEnum):
     FILES = "files"
     MANIFEST = "manifest"
     YOUTUBE8M = "youtube8m"
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Called as its field is."""
+        return {**handler(core_schema), "title": "kind"}
 
 
 class Deleted(StrEnum):
@@ -252,3 +294,38 @@ class RunConfig(Settings):
                 )
             taken.add(recipe.label)
         return self
+
+
+class RestorationConfig(RunConfig):
+    """What one run of recipes alone needs to know."""
+
+    unasked = ("embed", "tag", "frame_embeddings", "models")
+
+    embed: list[str] = []
+    enhance: list[EnhanceConfig] = Field(description="recipes whose restored videos are written", min_length=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_a_run(cls, values: Any) -> Any:
+        """A run's features are left for another one."""
+        return {**dict(values), "embed": [], "tag": []} if isinstance(values, RunConfig) else values
+
+
+class RecordSource(SourceConfig):
+    """Where the records of YouTube-8M are."""
+
+    unasked = ("kind", "annotations", "replacements", "recursive", "shard_files", "allow")
+
+    kind: Literal[SourceKind.YOUTUBE8M] = SourceKind.YOUTUBE8M
+    uri: Address = Field(description="TFRecord shards: path or s3:// address, with a glob, of a folder or of one file", min_length=1)
+    vocabulary: Address | None = Field(None, description="vocabulary.csv, which names the labels")
+
+
+class RecordsConfig(RunConfig):
+    """What one run over the records of YouTube-8M needs to know."""
+
+    unasked = ("embed", "enhance", "frame_embeddings", "decode")
+
+    source: RecordSource
+    embed: list[str] = []
+    tag: list[str] = Field([], description="trained taggers, by their names in `models`, whose tags are written")

@@ -6,12 +6,13 @@ from pathlib import Path
 from unittest.mock import patch
 
 import pytest
+from pydantic import ValidationError
 
 from flows.enhance_corpus import enhance_corpus
 from flows.process_corpus import RunIncomplete, process_corpus
 from flows.watch import WATCHER
 from infra.problem import Problem
-from infra.settings import RunConfig
+from infra.settings import RestorationConfig, RunConfig
 from models.recipe import Recipe
 from tasks import enhance_workers
 from tasks.plan import plan_run
@@ -35,6 +36,11 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunConfi
         yield settings(tmp_path, {"kind": "kinetics", "uri": f"{tmp_path}/c/part_0.tar"}, embed=["grey"], enhance=["denoise"])
 
 
+def alone(config: RunConfig) -> RestorationConfig:
+    """Its recipes without its models."""
+    return RestorationConfig.model_validate(config)
+
+
 class Seen:
     """Notes what is shown."""
 
@@ -53,7 +59,7 @@ class Seen:
 
 
 def test_only_clips_and_what_recipes_make_of_them_are_written(config: RunConfig) -> None:
-    summary = enhance_corpus.fn(config)
+    summary = enhance_corpus.fn(alone(config))
     assert (summary.status, summary.clips, summary.enhanced, summary.shards_published) == ("done", 4, 3, 1)
     assert [(found.feature.partition("/version")[0], found.rows, found.failed) for found in summary.features] == [
         ("clips", 3, 1),
@@ -62,7 +68,7 @@ def test_only_clips_and_what_recipes_make_of_them_are_written(config: RunConfig)
     assert not (Path(config.output) / "embeddings").exists()
     assert verify(config.output).faults == []
     state = files(Path(config.output))
-    assert enhance_corpus.fn(config).status == "nothing to do"
+    assert enhance_corpus.fn(alone(config)).status == "nothing to do"
     assert files(Path(config.output)) == state
 
 
@@ -107,14 +113,14 @@ def test_too_many_failures_of_a_recipe_stop_the_run_and_keep_what_is_done(config
 
 
 def test_what_a_killed_run_left_staged_of_published_shards_goes_though_there_is_nothing_to_do(config: RunConfig) -> None:
-    enhance_corpus.fn(config)
+    enhance_corpus.fn(alone(config))
     left = Path(config.output) / "_wip" / "shard=part_0" / "media" / "recipe=denoise" / "version=x" / "-a.mp4"
     left.parent.mkdir(parents=True)
     left.write_bytes(b"x")
-    assert enhance_corpus.fn(config).status == "nothing to do"
+    assert enhance_corpus.fn(alone(config)).status == "nothing to do"
     assert not left.exists()
 
 
 def test_a_configuration_without_recipes_is_refused(config: RunConfig) -> None:
-    with pytest.raises(Problem, match="enhance: is empty; name a recipe, such as denoise, or run process-corpus"):
-        enhance_corpus.fn(config.model_copy(update={"enhance": []}))
+    with pytest.raises(ValidationError, match="enhance\n  List should have at least 1 item"):
+        alone(config.model_copy(update={"enhance": []}))
