@@ -27,7 +27,7 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 
-from flows.console import Progress, one_line, stage_cells
+from flows.console import Progress, counted, one_line, stage_cells
 from flows.step import in_flow_run
 from flows.watch import WATCHER
 from infra import storage
@@ -138,8 +138,8 @@ def percent_of(snapshot: Snapshot) -> float:
     *before, publish = snapshot.stages
     if publish.done == publish.total:
         return 100.0
-    counted = next((stage for stage in reversed(before) if stage.total), None)
-    return min(ALMOST, 100.0 * counted.done / (counted.total or 1)) if counted else 0.0
+    furthest = next((stage for stage in reversed(before) if stage.total), None)
+    return min(ALMOST, 100.0 * furthest.done / (furthest.total or 1)) if furthest else 0.0
 
 
 def _described(snapshot: Snapshot) -> str:
@@ -160,7 +160,7 @@ def _outcome(summary: RunSummary) -> None:
 def _failures(summary: RunSummary) -> None:
     """Also of a run without any, or an earlier run's would go on being shown as the newest."""
     rows = [_failure_row(group, summary.output) for group in summary.failures]
-    said = f"{sum(group.count for group in summary.failures):,} failures in {_text(summary.output)}, by kind"
+    said = f"{counted(sum(group.count for group in summary.failures), 'failure')} in {_text(storage.normal(summary.output))}, by kind"
     create_table_artifact(rows, key=key_of("failures", summary.output), description=said)
 
 

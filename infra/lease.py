@@ -181,7 +181,7 @@ def _in_turn(uri: str, run_id: str, until_s: float) -> Lease:
             if time.monotonic() >= until_s:
                 raise
             if not waited:
-                logging.getLogger(__name__).info("waiting: %s", occupied)
+                logging.getLogger(__name__).warning("waiting for the output: %s", occupied)
             waited = True
             time.sleep(LOOK_S)
         else:

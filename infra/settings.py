@@ -316,6 +316,8 @@ class RecordSource(SourceConfig):
 
     unasked = ("kind", "annotations", "replacements", "recursive", "shard_files", "allow")
 
+    model_config = ConfigDict(title="source")
+
     kind: Literal[SourceKind.YOUTUBE8M] = SourceKind.YOUTUBE8M
     uri: Address = Field(description="TFRecord shards: path or s3:// address, with a glob, of a folder or of one file", min_length=1)
     vocabulary: Address | None = Field(None, description="vocabulary.csv, which names the labels")
