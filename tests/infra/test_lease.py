@@ -12,7 +12,7 @@ import pytest
 
 from infra import lease as leases
 from infra import storage
-from infra.lease import LeaseLost, lease
+from infra.lease import LeaseLost, Occupied, lease
 from infra.problem import Problem
 
 spawn = multiprocessing.get_context("spawn")
@@ -213,3 +213,24 @@ def test_something_else_in_its_place_is_not_overwritten(tmp_path: Path) -> None:
     storage.write_bytes(f"{tmp_path}/_wip/lease.json", b"{}")
     with pytest.raises(Problem, match="not a lease that vidmill wrote; delete it"), lease(str(tmp_path), run_id="x"):
         pytest.fail("overwritten")
+
+
+def test_a_patient_run_waits_until_the_output_is_free(output: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases, "LOOK_S", 0.02)
+    with ThreadPoolExecutor(1) as pool:
+        with lease(output, run_id="first-1"):
+            waits = pool.submit(_held_after_waiting, output)
+            with pytest.raises(TimeoutError):
+                waits.result(0.2)
+        assert waits.result(30) == ("second-2", True)
+
+
+def _held_after_waiting(output: str) -> tuple[str, bool]:
+    with lease(output, run_id="second-2", patience_s=30) as held:
+        return content(output)["run_id"], held.waited
+
+
+def test_patience_ends(output: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases, "LOOK_S", 0.02)
+    with lease(output, run_id="first-1"), pytest.raises(Occupied, match="run first-1 of"), lease(output, run_id="second-2", patience_s=0.1):
+        pytest.fail("two runs at once")
