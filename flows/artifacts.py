@@ -168,7 +168,7 @@ def _failure_row(group: FailureGroup, output: str) -> dict[str, Any]:
     selector = next(iter(group.selectors), f"kind:{group.kind}")
     example = next(iter(group.examples), "")
     again = f"vidmill retry {shlex.quote(storage.normal(output))} --select {shlex.quote(selector)}"
-    return {"kind": group.kind, "failures": group.count, "example": _text(example), "again": _text(again)}
+    return {"kind": group.kind, "failures": group.count, "again": _text(again), "example": _text(example)}
 
 
 def _record(summary: RunSummary) -> None:
