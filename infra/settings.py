@@ -77,7 +77,15 @@ def _without_null(field: JsonSchemaValue) -> JsonSchemaValue:
     return {name: value for name, value in field.items() if name not in ("anyOf", "default")} | dict(kinds[0])
 
 
-class SourceKind(StrEnum):
+class Choice(StrEnum):
+    """One of a few words; in a form it is called as its field is: `SourceKind` is `kind`."""
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {**handler(core_schema), "title": cls.__name__.removeprefix("Source").lower()}
+
+
+class SourceKind(Choice):
     """How a corpus is laid out."""
 
     KINETICS = "kinetics"
@@ -86,13 +94,8 @@ class SourceKind(StrEnum):
     MANIFEST = "manifest"
     YOUTUBE8M = "youtube8m"
 
-    @classmethod
-    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        """Called as its field is."""
-        return {**handler(core_schema), "title": "kind"}
 
-
-class Deleted(StrEnum):
+class Deleted(Choice):
     """What becomes of the rows of archives and videos that the source lists no more."""
 
     KEEP = "keep"

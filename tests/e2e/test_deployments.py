@@ -152,7 +152,7 @@ def test_a_form_asks_only_for_what_its_flow_uses(deployed: Deployed) -> None:
     assert {"embed", "tag", "enhance", "decode"} <= asked["process-corpus"]["config"]["properties"].keys()
     assert not {"embed", "tag"} & asked["enhance-corpus"]["config"]["properties"].keys()
     assert "enhance" in asked["enhance-corpus"]["config"]["required"]
-    assert asked["ingest-youtube8m"]["source"]["properties"].keys() == {"uri", "vocabulary"}
+    assert asked["ingest-youtube8m"]["source"]["properties"].keys() == {"uri", "vocabulary", "deleted"}
     assert not {"embed", "enhance", "decode"} & asked["ingest-youtube8m"]["config"]["properties"].keys()
 
 
