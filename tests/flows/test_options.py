@@ -74,6 +74,7 @@ def test_every_field_can_be_set_by_its_flag() -> None:
         "models": json.dumps([MODEL]),
         "source.kind": "manifest",
         "cluster.gpus": "0",
+        "cluster.code": "upload",
         "enhance": "denoise",
         "source.deleted": "drop",
         "limits.max_deleted": "1",
