@@ -1,4 +1,4 @@
-"""The command line: `vidmill demo | init | plan | run | status | verify | retry | show | models | train | export | submit | doctor`.
+"""The command line: `vidmill demo | init | plan | run | status | verify | retry | backfill | prune | show | models | train | ... | doctor`.
 
 stdout is the result, stderr the progress. Exit codes: 0 all done; 1 too many failures or work left; 2 usage or configuration;
 3 interrupted, safe to run again. Each command imports what it needs, so that `vidmill plan` starts neither Ray nor torch.
@@ -28,6 +28,7 @@ from flows.arguments import (
 )  # fmt: skip
 from flows.cli_cluster import submit
 from flows.cli_export import export
+from flows.cli_feature import backfill, prune
 from flows.cli_train import train
 from flows.console import console_on, print_error, print_json
 from flows.crash import Crash, write_traceback
@@ -123,12 +124,13 @@ def run(config: Path | None, as_json: bool, overrides: dict[str, Any]) -> int:
 
 @app.command()
 @target_argument
+@click.option("--shards", "by_shard", is_flag=True, help="also every shard, however many there are")
 @json_option
-def status(target: str, as_json: bool) -> int:
+def status(target: str, by_shard: bool, as_json: bool) -> int:
     """Show what an output holds: features by shards done, failures by kind, the last run."""
-    from flows.show import OutputView, print_output
+    from flows.status import OutputView, print_output
 
-    view = OutputView.of(output_of(target))
+    view = OutputView.of(output_of(target), by_shard=by_shard)
     if as_json:
         print_json(view, sys.stdout)
     else:
@@ -222,7 +224,7 @@ def doctor(config: Path | None, as_json: bool, overrides: dict[str, Any]) -> int
     return DONE if all(check.ok for check in checks) else USAGE
 
 
-for command in (train, export, submit):
+for command in (train, export, backfill, prune, submit):
     app.add_command(command)
 
 

@@ -10,7 +10,7 @@ import json
 import re
 import shlex
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import Enum
 from functools import update_wrapper
 from types import NoneType
@@ -73,8 +73,8 @@ def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return options_of(RunConfig, "run")(command)
 
 
-def options_of(model: type[BaseModel], title: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """As `config_options`, of another model; its own fields are listed under `title`."""
+def options_of(model: type[BaseModel], title: str, *, without: Sequence[str] = ()) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """As `config_options`, of another model; its own fields are listed under `title`. Fields in `without` get no flag."""
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         def with_overrides(*args: Any, **kwargs: Any) -> Any:
@@ -82,7 +82,7 @@ def options_of(model: type[BaseModel], title: str) -> Callable[[Callable[..., An
 
         update_wrapper(with_overrides, command)
         decorated: Callable[..., Any] = with_overrides
-        for dotted, info in reversed(list(fields(model))):
+        for dotted, info in reversed([(dotted, info) for dotted, info in fields(model) if dotted not in without]):
             decorated = _option(dotted, info, _heading(model, dotted, title))(decorated)
         return decorated
 

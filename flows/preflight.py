@@ -3,12 +3,20 @@
 Knows the output's layout and how a source is listed; opens no media, writes nothing.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
+from flows import config_file
 from infra import storage
+from infra.backfill import BackfillConfig
 from infra.problem import Problem
 from infra.settings import RunConfig, SourceKind
 from infra.store import leads_to
+from tasks.backfill import plan_backfill
+from tasks.choice import choice_of
 from tasks.labels import read_annotations
 from tasks.plan import RunPlan, plan_run
+from tasks.record import last_record
 from tasks.select import Selection
 from tasks.vocabulary import read_vocabulary
 
@@ -28,6 +36,30 @@ def checked_plan(config: RunConfig, selection: Selection | None = None) -> RunPl
         read_annotations(plan.corpus.annotations)
         read_vocabulary(plan.corpus.vocabulary)
     return plan
+
+
+def backfill_plan(config: BackfillConfig) -> RunPlan:
+    """The plan of a backfill of an output that has a record of a run.
+
+    Raises:
+        Problem: it has none, or as `plan_backfill`.
+    """
+    choice, record = choice_of(config.select), last_record(config.output)
+    if record is None:
+        raise Problem(f"{config.output}: no vidmill run is recorded there; check the path, or run `vidmill run` first")
+    targets = {("embeddings", name) for name in config.embed} | {("tags", name) for name in config.tag}
+    targets |= {("enhanced", entry.label) for entry in config.enhance}
+    return plan_backfill(_backfilling(config, record), targets, choice, record)
+
+
+def _backfilling(config: BackfillConfig, record: Mapping[str, Any]) -> RunConfig:
+    """The recorded configuration with only the wanted features."""
+    own = {entry["name"]: entry for entry in (*record["config"]["models"], *(model.model_dump(mode="json") for model in config.models))}
+    asked = {"embed": config.embed, "tag": config.tag, "enhance": config.enhance, "models": [*own.values()]}
+    sections = {"limits": config.limits, "cluster": config.cluster}  # what is given of them counts, the rest is as recorded
+    given = {f"{name}.{field}": getattr(section, field) for name, section in sections.items() for field in section.model_fields_set}
+    values = {**record["config"], "output": config.output}
+    return config_file.amended(values, {**asked, **given}, name=f"{config.output}: run {record['run_id']}")
 
 
 def _is_read_as_input(config: RunConfig) -> bool:

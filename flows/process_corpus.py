@@ -27,6 +27,7 @@ from infra.lease import Lease
 from infra.problem import Problem
 from infra.settings import RunConfig, SourceKind
 from infra.storage import StorageError, normal
+from tasks.backfill import replanned
 from tasks.deleted import drop_shards
 from tasks.labels import read_labels
 from tasks.leftovers import delete_leftovers, delete_published_staging
@@ -84,7 +85,7 @@ def process_corpus(config: RunConfig) -> RunSummary:
 
 
 def work_through(config: RunConfig) -> RunSummary:
-    """Plan, process and report, under a lease if there is something to do; raises as `process_corpus`."""
+    """Plan, process and report; raises as `process_corpus`."""
     started_s = time.monotonic()
     with under_prefect(config.output):
         plan = plan_corpus(config)
@@ -207,9 +208,9 @@ def process_shards(plan: RunPlan, run_id: str, held: Lease) -> Processed:
         LeaseLost: another run took the output over.
     """
     if in_flow_run() and task_run.run_count > 1:
-        plan = checked_plan(plan.config, plan.selection)
+        plan = replanned(plan)
     plan = replace(plan, config=plan.config.model_copy(update={"output": normal(plan.config.output)}))  # workers may stand in another folder
-    if plan.config.source.kind in LOOSE:
+    if plan.config.source.kind in LOOSE and plan.base is None:  # a backfill knows only videos that are published
         note_members(plan.config.output, plan.corpus)
     own = [model.factory.partition(":")[0] for model in plan.config.models if model.factory]
     with ray_session(plan.config.cluster, preload=("tasks.workers",), own=own, tell=note) as found:

@@ -18,6 +18,7 @@ from flows.console import console_on, progress
 from flows.crash import Crash, root_of
 from flows.watch import REPORTED, RUN_ID, WATCHER
 from infra import storage
+from infra.backfill import BackfillConfig
 from infra.logs import quiet_to, redact_file
 from infra.problem import Problem
 from infra.settings import RestorationConfig, RunConfig
@@ -26,7 +27,7 @@ from tasks.record import RunSummary, new_run_id, record_uri, runs_folder
 SERVER_TRIES = 3  # some 15 s for a Prefect server that restarts; Prefect's own default waits for minutes at the end of a run whose server died
 
 
-def run_corpus(config: RunConfig, select: Sequence[str] = ()) -> RunSummary:
+def run_corpus(config: RunConfig | BackfillConfig, select: Sequence[str] = ()) -> RunSummary:
     """Run the flow that fits, or retry-corpus on what is selected, while a person watches; the summary also of a run that left work.
 
     Raises:
@@ -73,9 +74,10 @@ class RunLog:
         return str(self.local) if always else target
 
 
-def _flow_result(config: RunConfig, select: list[str]) -> RunSummary:
+def _flow_result(config: RunConfig | BackfillConfig, select: list[str]) -> RunSummary:
     from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, get_current_settings, temporary_settings  # Prefect logs from its import on
 
+    from flows.backfill_feature import backfill_feature
     from flows.enhance_corpus import enhance_corpus
     from flows.process_corpus import RunIncomplete, process_corpus
     from flows.retry_corpus import retry_corpus
@@ -85,6 +87,8 @@ def _flow_result(config: RunConfig, select: list[str]) -> RunSummary:
     token = REPORTED.set(reported)
     try:
         with temporary_settings(set_defaults={PREFECT_CLIENT_MAX_RETRIES: SERVER_TRIES}):
+            if isinstance(config, BackfillConfig):
+                return (backfill_feature if served else backfill_feature.fn)(config)
             if select:
                 return (retry_corpus if served else retry_corpus.fn)(config, select)
             if config.enhance and not config.embed and not config.tag:

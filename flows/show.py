@@ -1,4 +1,4 @@
-"""What commands print: plans, summaries, the state of an output, verifications, models.
+"""What commands print: plans, summaries, verifications, models.
 
 Each view is plain data, so `--json` prints the same thing.
 """
@@ -18,11 +18,8 @@ from models.restorer_spec import RestorerSpec
 from models.restorers import shipped
 from models.spec import ModelSpec, NetworkSpec
 from tasks.deleted import DeletedInputs
-from tasks.feature import Feature
-from tasks.outcome import FailureGroup, FeatureOutcome, group_failures
 from tasks.plan import RunPlan
-from tasks.published import footers
-from tasks.record import CorpusCoverage, RunSummary, feature_outcome, last_record, published_failures
+from tasks.record import CorpusCoverage, RunSummary
 from tasks.shardwork import ShardWork
 from tasks.verify import Verification
 
@@ -68,12 +65,12 @@ def _to_read(work: ShardWork) -> int:
 def print_plan(view: PlanView, console: Console, command: str) -> None:
     """What is done, what is left, and the command that does it."""
     console.print(Text(f"{view.corpus} -> {view.output}"), soft_wrap=True)
-    console.print(f"{counted(view.shards, 'shard')}, {view.done_shards:,} done, {len(view.work):,} to do ({_size(view.size_bytes)} to read)")
+    console.print(f"{counted(view.shards, 'shard')}, {view.done_shards:,} done, {len(view.work):,} to do ({shown_size(view.size_bytes)} to read)")
     for item in view.work[:SHOWN]:
-        console.print(Text(f"  {one_line(item.shard)} ({_size(item.size_bytes)}): {', '.join(item.features)}"), soft_wrap=True)
+        console.print(Text(f"  {one_line(item.shard)} ({shown_size(item.size_bytes)}): {', '.join(item.features)}"), soft_wrap=True)
     if len(view.work) > SHOWN:
         console.print(f"  and {len(view.work) - SHOWN:,} more")
-    _print_deleted(view.deleted, console)
+    print_deleted(view.deleted, console)
     console.print(Text(f"next: {command}" if view.work or view.deleted.dropped else "nothing to do"))
 
 
@@ -83,7 +80,7 @@ def print_summary(summary: RunSummary, console: Console) -> None:
         print_outcome(summary.features, console)
         print_failures(summary.failures, console)
         console.print(Text(_coverage_line(summary.coverage)), soft_wrap=True)
-    _print_deleted(summary.deleted, console)
+    print_deleted(summary.deleted, console)
     for notice in summary.notices:
         console.print(Text(f"note: {one_line(notice)}"), soft_wrap=True)
     for problem in summary.problems:
@@ -112,7 +109,7 @@ def _next(summary: RunSummary) -> str:
     return "run the same command again to go on; finished work is kept"
 
 
-def _print_deleted(deleted: DeletedInputs, console: Console) -> None:
+def print_deleted(deleted: DeletedInputs, console: Console) -> None:
     """What the source has no more, where there is such a thing."""
     gone = (("keep", "kept", deleted.kept, deleted.kept_clips), ("drop", "dropped", deleted.dropped, deleted.dropped_clips))
     for mode, done, inputs, clips in gone:
@@ -132,48 +129,14 @@ def _coverage_line(coverage: CorpusCoverage) -> str:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class OutputView:
-    """What an output holds."""
-
-    output: str
-    run_id: str
-    status: str
-    shards: int
-    features: tuple[FeatureOutcome, ...]
-    failures: tuple[FailureGroup, ...]
-    deleted: DeletedInputs = field(default_factory=DeletedInputs)  # as the last run that ended found
-
-    @classmethod
-    def of(cls, output: str) -> "OutputView":
-        """Read the state of an output.
-
-        Raises:
-            Problem: no run is recorded there.
-        """
-        record = last_record(output)
-        if record is None:
-            raise Problem(f"{output}: no vidmill run is recorded there; check the path, or run `vidmill run` first")
-        features = [Feature(**feature) for feature in record["features"]]
-        outcomes = tuple(feature_outcome(feature, footers(output, feature)) for feature in features)
-        failures = group_failures(published_failures(output, record["shards"]))
-        deleted = DeletedInputs(**(record["summary"] or {}).get("deleted", {}))
-        return cls(output, record["run_id"], record["status"], len(record["shards"]), outcomes, failures, deleted)
-
-
-def print_output(view: OutputView, console: Console) -> None:
-    """Features by shards done, failures by kind."""
-    console.print(Text(f"{view.output}: last run {view.run_id}, {view.status}, {counted(view.shards, 'shard')}"), soft_wrap=True)
-    print_outcome(view.features, console)
-    print_failures(view.failures, console, output=view.output)
-    _print_deleted(view.deleted, console)
-    console.print(Text(f"next: vidmill verify {view.output}"), soft_wrap=True)
-
-
 def print_verification(found: Verification, console: Console) -> None:
     """What was proved, or every fault."""
     for check in found.features:
-        console.print(Text(f"{check.folder}: {check.rows:,} rows + {check.failed:,} failures in {counted(check.shards, 'shard')}"), soft_wrap=True)
+        left_out = f" + {check.omitted:,} left out by a selection" if check.omitted else ""
+        told = f"{check.folder}: {check.rows:,} rows + {check.failed:,} failures{left_out} in {counted(check.shards, 'shard')}"
+        console.print(Text(told + ", others need none" * check.partial), soft_wrap=True)
+    for note in found.notes:
+        console.print(Text(f"note: {one_line(note)}"), soft_wrap=True)
     for fault in found.faults:
         console.print(Text(f"fault: {one_line(str(fault))}", style="red"), soft_wrap=True)
     proved = f"{counted(found.files, 'file')} unaltered; every planned clip is one row or one failure, none twice"
@@ -224,7 +187,7 @@ def print_models(views: Sequence[ModelView], console: Console) -> None:
     for heading in ("model", "task", "licence", "trained on", "weights"):
         table.add_column(heading, overflow="fold")
     for view in views:
-        size = "not installed" if view.size_bytes is None else _size(view.size_bytes)
+        size = "not installed" if view.size_bytes is None else shown_size(view.size_bytes)
         table.add_row(view.name, ", ".join(view.task), view.licence, view.trained_on, size)
     console.print(table)
     for view in views:
@@ -237,7 +200,8 @@ def _numbers(values: Sequence[float]) -> str:
     return f"[{', '.join(f'{value:g}' for value in values)}]"
 
 
-def _size(size_bytes: float) -> str:
+def shown_size(size_bytes: float) -> str:
+    """`1.5 MB`."""
     for unit in ("B", "kB", "MB", "GB"):
         if size_bytes < 1000:
             return f"{size_bytes:.3g} {unit}"

@@ -31,6 +31,7 @@ class CrashPoint(StrEnum):
     FAILURES = "failures"  # the failures of a shard are published, its rows are not
     FEATURE = "feature"  # one feature of a shard is published
     CLIPS = "clips"  # everything of a shard is published, its fragments are still there
+    PRUNED = "pruned"  # one folder of an old version is deleted
     CLEARED = "cleared"  # its fragments are gone
     DROPPED = "dropped"  # one of the things that the output holds of a deleted input is gone
 

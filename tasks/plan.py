@@ -5,9 +5,10 @@ shards of the source  x  features   -   visible files made from the same source,
 It comes in three parts: what is decoded and inferred; then, of what is published, what is tagged from stored embeddings; then what is enhanced.
 """
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pyarrow as pa
 
@@ -16,6 +17,8 @@ from infra.problem import Problem
 from infra.settings import RunConfig, SourceKind
 from models import weights
 from tasks import manifest
+from tasks.choice import Choice
+from tasks.chosen import work_chosen
 from tasks.deleted import DeletedInputs, deleted_inputs, shards_to_drop
 from tasks.encoding import Encoding, check_encoding
 from tasks.feature import RECORD_MODELS, Feature, features_of, model_specs, recipes_of
@@ -40,10 +43,13 @@ class RunPlan:
     features: tuple[Feature, ...]
     work: tuple[ShardWork, ...]
     labels_etags: Mapping[str, str]  # by shard
-    selection: Selection | None = None  # of a retry: it does nothing else
+    selection: Selection | Choice | None = None  # of a retry or a backfill: it does nothing else
     deleted: DeletedInputs = field(default_factory=DeletedInputs)
     dropped: tuple[str, ...] = ()  # shards of which nothing shall be left
     published: Published | None = None  # as the plan found it
+    targets: tuple[Feature, ...] = ()  # of a backfill: what it adds, of `features`
+    base: Mapping[str, Any] | None = None  # of a backfill: the record of the run that it adds to
+    notices: tuple[str, ...] = ()  # what is left for another run, and why
 
     @property
     def done_shards(self) -> int:
@@ -62,18 +68,12 @@ def plan_run(config: RunConfig, selection: Selection | None = None) -> RunPlan:
         Problem: a model, the source or the output is not usable; the message says which and what to do.
     """
     features = features_of(config)
-    for spec in model_specs(config):
-        weights.check(spec)
-    for recipe in recipes_of(config):
-        recipe.check()
-    for entry in config.enhance:
-        check_encoding(Encoding.of(entry))
-    loose = config.source.kind in LOOSE
-    corpus = list_corpus(config, _members(config) if loose else {})
+    check_makers(config)
+    corpus = corpus_of(config)
     published = {feature: footers(config.output, feature) for feature in features}
-    _refuse_another_corpus(config, corpus, published)
+    refuse_another_corpus(config, corpus, published)
     labels = {shard.name: labels_etag(corpus, shard) for shard in corpus.shards}
-    state = _state(config, corpus, published, labels)
+    state = state_of(config, corpus, published, labels)
     work = _missing(corpus, state) if selection is None else _selected(config.output, corpus, state, selection)
     _refuse_what_nothing_makes(config, features, work)
     if selection is not None:
@@ -84,7 +84,10 @@ def plan_run(config: RunConfig, selection: Selection | None = None) -> RunPlan:
 
 def work_left(plan: RunPlan, published: Published) -> tuple[ShardWork, ...]:
     """What the plan's corpus, as it was listed, lacks in an output that holds `published`, footers of all the plan's features."""
-    return _missing(plan.corpus, _state(plan.config, plan.corpus, published, plan.labels_etags))
+    state = state_of(plan.config, plan.corpus, published, plan.labels_etags)
+    if isinstance(plan.selection, Choice):
+        return work_chosen(plan.config.output, map(state.work_of, plan.corpus.shards), plan.targets, plan.selection)
+    return _missing(plan.corpus, state)
 
 
 def from_source(plan: RunPlan) -> RunPlan:
@@ -108,16 +111,19 @@ def _of_published(plan: RunPlan, features: frozenset[Feature], *, needs: Set[str
     if not features:
         return _only(plan, (), features)
     published = {feature: footers(plan.config.output, feature) for feature in plan.features}
-    state = _state(plan.config, plan.corpus, published, plan.labels_etags)
+    state = state_of(plan.config, plan.corpus, published, plan.labels_etags)
     planned = {work.shard.name: work for work in plan.work}
-    able = (work for work in map(state.work_of, plan.corpus.shards) if needs.isdisjoint(feature.folder for feature in work.features))
+    lacking: Iterable[ShardWork] = map(state.work_of, plan.corpus.shards)
+    if isinstance(plan.selection, Choice):
+        lacking = work_chosen(plan.config.output, lacking, plan.targets, plan.selection)
+    able = (work for work in lacking if needs.isdisjoint(feature.folder for feature in work.features))
     joined = (_joined(work, planned.get(work.shard.name), plan) for work in able)
     return _only(plan, tuple(work for work in joined if work.listed and work.unchanged), features)
 
 
 def _joined(work: ShardWork, planned: ShardWork | None, plan: RunPlan) -> ShardWork:
     """Of a retry: what was selected, and what it left missing in its own shards."""
-    if plan.selection is None:
+    if not isinstance(plan.selection, Selection):
         return work
     if planned is None:
         return replace(work, features=())
@@ -135,7 +141,12 @@ def _only(plan: RunPlan, work: tuple[ShardWork, ...], features: frozenset[Featur
 
 
 def staged_in_vain(plan: RunPlan) -> tuple[Staging, ...]:
-    """Staging of shards that need nothing: a run was killed between the last file of a shard and the end of its fragments."""
+    """Staging of shards that need nothing: a run was killed between the last file of a shard and the end of its fragments.
+
+    A backfill leaves that to a run: what it needs nothing of may lack other features, of which much may be staged.
+    """
+    if isinstance(plan.selection, Choice):
+        return ()
     done = {shard.name for shard in plan.corpus.shards} - {work.shard.name for work in plan.work}
     found = (Staging(plan.config.output, shard) for shard in staged_shards(plan.config.output) if shard in done)
     return tuple(staging for staging in found if staging.holds(plan.features))
@@ -159,15 +170,30 @@ def manifest_columns(config: RunConfig) -> pa.Schema:
     return manifest.columns_of(config.source.uri) if config.source.kind is SourceKind.MANIFEST else pa.schema([])
 
 
+def check_makers(config: RunConfig) -> None:
+    """Raise Problem where a model or recipe cannot be used."""
+    for spec in model_specs(config):
+        weights.check(spec)
+    for recipe in recipes_of(config):
+        recipe.check()
+    for entry in config.enhance:
+        check_encoding(Encoding.of(entry))
+
+
+def corpus_of(config: RunConfig) -> Corpus:
+    """The source, listed; loose videos in the shards they belong to."""
+    return list_corpus(config, _members(config) if config.source.kind in LOOSE else {})
+
+
 def _members(config: RunConfig) -> Mapping[str, Membership]:
     return read_members(config.output, storage.root_of(config.source.uri), corpus=identity_of(config.source))
 
 
-def _missing(corpus: Corpus, state: "_Output") -> tuple[ShardWork, ...]:
+def _missing(corpus: Corpus, state: "OutputState") -> tuple[ShardWork, ...]:
     return tuple(work for shard in corpus.shards if (work := state.work_of(shard)).features)
 
 
-def _selected(output: str, corpus: Corpus, state: "_Output", selection: Selection) -> tuple[ShardWork, ...]:
+def _selected(output: str, corpus: Corpus, state: "OutputState", selection: Selection) -> tuple[ShardWork, ...]:
     """Work on what is selected and nothing else."""
     found = []
     for shard in corpus.shards:
@@ -185,12 +211,20 @@ def _retried(output: str, work: ShardWork, selection: Selection) -> list[dict[st
     return [row for row in published_failures(output, work) if selection.takes(row, work.shard.name)]
 
 
-def _state(config: RunConfig, corpus: Corpus, published: Published, labels: Mapping[str, str]) -> "_Output":
+def state_of(config: RunConfig, corpus: Corpus, published: Published, labels: Mapping[str, str]) -> "OutputState":
+    """What the output holds of a corpus.
+
+    Args:
+        config: the run.
+        corpus: its shards are the ones asked about.
+        published: footers of the run's features, `clips` first.
+        labels: what each shard's `clips` are to be joined with, as `tasks.labels.labels_etag`.
+    """
     clips = next(iter(published.values()))
     failures = shards_in(config.output, FAILURES_FOLDER)
     listed = sorted(shard.name for shard in corpus.shards if shard.name in failures and shard.name in clips)
     explanations = footers_of(config.output, FAILURES_FOLDER, listed)
-    return _Output(tuple(published), published, failures, explanations, labels, _astray(config.output, corpus, published))
+    return OutputState(tuple(published), published, failures, explanations, labels, _astray(config.output, corpus, published))
 
 
 def _astray(output: str, corpus: Corpus, published: Published) -> frozenset[tuple[Feature, str]]:
@@ -208,7 +242,7 @@ def _media_of(published: Published, feature: Feature, shard: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Output:
+class OutputState:
     """What the output holds, by feature and shard."""
 
     features: tuple[Feature, ...]
@@ -219,6 +253,7 @@ class _Output:
     astray: frozenset[tuple[Feature, str]]  # whose media is not what the footer says
 
     def work_of(self, shard: Shard) -> ShardWork:
+        """What the shard lacks; no features where it lacks nothing."""
         clips = self.published[self.features[0]].get(shard.name)
         reusable = self._reusable(shard, clips)
         missing = tuple(feature for feature in self.features if not self._holds(feature, shard, clips))
@@ -242,12 +277,12 @@ class _Output:
             return clips is not None and clips.source_etag == shard.etag and (not clips.rows or feature.folder in self._empty(shard))
         if clips is not None and feature.inputs and not self._fits_inputs(feature, footer, shard, clips):
             return False
-        return footer.source_etag == shard.etag and (clips is None or not is_behind(footer, clips))
+        return footer.source_etag == shard.etag and not footer.omitted and (clips is None or not is_behind(footer, clips))
 
     def _fits_inputs(self, feature: Feature, footer: Footer, shard: Shard, clips: Footer) -> bool:
         """Whether the embeddings that a tagger reads lack as many rows as they did, and failures tell why tags are missing."""
         inputs = (self.published[other].get(shard.name) for other in self.features if other.folder in feature.inputs)
-        lacking = sum(found.failed if found else clips.planned for found in inputs)
+        lacking = sum(found.lacking if found else clips.planned for found in inputs)
         return footer.inputless == lacking and (not footer.failed or shard.name in self.failures)
 
     def _failures_are_behind(self, shard: Shard, clips: Footer | None) -> bool:
@@ -259,13 +294,17 @@ class _Output:
         failures = self.explanations.get(shard.name)
         return failures.empty if failures and failures.source_etag == shard.etag else ()
 
+    def _begun(self, shard: Shard) -> tuple[str, ...]:
+        failures = self.explanations.get(shard.name)
+        return failures.begun if failures and failures.source_etag == shard.etag else ()
+
     def _reusable(self, shard: Shard, clips: Footer | None) -> frozenset[str]:
         """Folders whose rows hold clip by clip: `clips` cut the same way, others made from the same state as `clips`, or that tell it row by row."""
         pictured = {f.folder for f in self.features if f.table == "enhanced" and shard.name in self.published[f]}
         if clips is None or clips.version != self.features[0].version:
             return frozenset(pictured)
         same = (f for f in self.features[1:] if (footer := self.published[f].get(shard.name)) and footer.source_etag == clips.source_etag)
-        return frozenset({"clips", *self._empty(shard), *pictured, *(feature.folder for feature in same)})
+        return frozenset({"clips", *self._empty(shard), *pictured, *self._begun(shard), *(feature.folder for feature in same)})
 
 
 def _refuse_what_nothing_makes(config: RunConfig, features: Sequence[Feature], work: Sequence[ShardWork]) -> None:
@@ -278,7 +317,8 @@ def _refuse_what_nothing_makes(config: RunConfig, features: Sequence[Feature], w
         raise Problem(f"tag: {reader} reads {feature.label}, which {config.output} lacks of {shard.name} and this run does not make; {fix}")
 
 
-def _refuse_another_corpus(config: RunConfig, corpus: Corpus, published: Published) -> None:
+def refuse_another_corpus(config: RunConfig, corpus: Corpus, published: Published) -> None:
+    """Raise Problem where the output was made from another source."""
     found = (footer.corpus for shards in published.values() for footer in shards.values())
     other = next((identity for identity in found if identity != corpus.identity), None)
     if other:

@@ -26,7 +26,7 @@ from tasks.feature import SOURCE_STAGES, Feature
 from tasks.labels import Labels, add_manifest_columns, manifest_names
 from tasks.media import delete_unnamed, listing_digest, media_folder, media_name, publish_media
 from tasks.passes import Chosen, choose, passes
-from tasks.published import FAILURES_FOLDER, Coverage, Footer, path_of, read_footer, read_rows
+from tasks.published import FAILURES_FOLDER, Coverage, Footer, path_of, read_footer, read_rows, rows_elsewhere
 from tasks.schema import CLIPS, ENHANCED, FAILURES, RECORD_CLIPS, plain_columns
 from tasks.shardwork import (
     RowFile,
@@ -35,6 +35,7 @@ from tasks.shardwork import (
     explains,
     failures_of,
     key_of,
+    left_out,
     published_etags,
     published_failures,
     roster_of,
@@ -98,17 +99,19 @@ class _Publication:
         self.failures = sorted(found, key=lambda row: str(row["failed_at"]))  # of two tries the later one tells
         earlier = published_failures(context.output, work) if work.retried else []
         self.tried = {attempt_of(row): row for row in earlier if attempt_of(row) in work.retried}
+        self.elsewhere: list[set[str]] | None = None  # clips of each feature that is not published now; read where a failure asks for it
         self.failures_uri = path_of(context.output, FAILURES_FOLDER, work.shard.name)
 
     def run(self) -> PublishedShard:
         chosen = {feature: choose(self._files(feature), self.members) for feature in self.work.features}
         self.clipless = self._clipless(chosen)
         lost = len(published_etags(self.context.output, self.work).keys() - self.members.keys()) if not self.work.unchanged else 0
+        self.omitted = {feature: self._omitted(feature, choice) for feature, choice in chosen.items()}
         failures = self._unexplained_removed(chosen)
         crash_point(CrashPoint.COMPLETE)
         steps = [(_edge(feature), partial(self._publish, feature, chosen[feature])) for feature in reversed(self.work.features)]
         failures_last = len(steps) if self.work.retried else 0
-        steps.insert(failures_last, (CrashPoint.FAILURES, partial(self._publish_failures, failures, self._empty(chosen))))
+        steps.insert(failures_last, (CrashPoint.FAILURES, partial(self._publish_failures, failures, self._rowless(chosen))))
         written = []
         for edge, publish in steps:
             written.append(publish())
@@ -130,7 +133,7 @@ class _Publication:
         kept: dict[tuple[str, str], dict[str, object]] = {}
         for feature, choice in chosen.items():
             explained = {key_of(row)[0]: row for row in self.failures if explains(row, feature)}
-            for key in self.members.keys() - choice.places.keys():
+            for key in self.members.keys() - choice.places.keys() - self.omitted[feature]:
                 if key not in explained:
                     raise HoleError(f"{self.work.shard.name}: {key} has neither a row of {feature.label} nor a failure; run again")
                 row = explained[key]
@@ -139,13 +142,27 @@ class _Publication:
         kept.update({attempt_of(row): row for row in others})
         return [self._counted(kept[key]) for key in sorted(kept)]
 
+    def _omitted(self, feature: Feature, choice: Chosen) -> frozenset[str]:
+        """Clips that a selection leaves out and that have no row from before."""
+        explained = {key_of(row)[0] for row in self.failures if explains(row, feature)}
+        others = {key for key, etag in left_out(self.context.output, self.work, feature) if self.members.get(key) == etag}
+        return frozenset(others - choice.places.keys() - explained)
+
     def _explains_another(self, failure: Mapping[str, object], chosen: Mapping[Feature, object]) -> bool:
         """Whether a table that is not published now needs the failure."""
         if failure["stage"] in SOURCE_STAGES:
             if all(feature.table == "enhanced" for feature in chosen):  # what the other tables were made from is not looked at
                 return True
-            return not any(feature.table == "clips" for feature in chosen) and key_of(failure)[0] in self.clipless
+            key = key_of(failure)[0]
+            return not any(feature.table == "clips" for feature in chosen) and (key in self.clipless or self._is_lacked(key, chosen))
         return not any(failure["stage"] == feature.model for feature in chosen)
+
+    def _is_lacked(self, key: str, chosen: Mapping[Feature, object]) -> bool:
+        """Whether a clip that has a row of `clips` could not be decoded again when another feature came, which still has no row of it."""
+        if self.elsewhere is None:
+            published = {feature.folder for feature in chosen}
+            self.elsewhere = rows_elsewhere(self.context.output, self.work.shard.name, but=published)
+        return any(key not in clips for clips in self.elsewhere)
 
     def _counted(self, failure: dict[str, object]) -> dict[str, object]:
         """A retried failure counts the tries before."""
@@ -159,17 +176,20 @@ class _Publication:
         clips = next((choice.places for feature, choice in chosen.items() if feature.table == "clips"), None)
         return self.members.keys() - (published_etags(self.context.output, self.work) if clips is None else clips).keys()
 
-    def _empty(self, chosen: Mapping[Feature, Chosen]) -> tuple[str, ...]:
+    def _rowless(self, chosen: Mapping[Feature, Chosen]) -> "_Rowless":
         """Folders that get no file of this shard: a table without rows has no vector size to tell."""
         before = read_footer(self.failures_uri) if storage.exists(self.failures_uri) else None
         holds = before and before.source_etag == self.work.shard.etag and before.clipless <= len(self.clipless)
-        still = set(before.empty) if before and holds else set()
-        still -= {feature.folder for feature in chosen}
+        gone = {feature.folder for feature in chosen}
         others = (*self.work.settled, *self.work.later)
-        still -= {feature.folder for feature in others if not {chose.folder for chose in chosen}.isdisjoint(feature.inputs)}
-        return tuple(sorted(still | {feature.folder for feature, choice in chosen.items() if not choice.places and feature.table != "clips"}))
+        gone |= {feature.folder for feature in others if not {chose.folder for chose in chosen}.isdisjoint(feature.inputs)}
+        empty, begun = (set(before.empty) - gone, set(before.begun) - gone) if before and holds else (set(), set())
+        for feature, choice in chosen.items():
+            if not choice.places and feature.table != "clips":
+                (begun if self.omitted[feature] else empty).add(feature.folder)
+        return _Rowless(tuple(sorted(empty)), tuple(sorted(begun)))
 
-    def _publish_failures(self, failures: list[dict[str, object]], empty: tuple[str, ...]) -> str | None:
+    def _publish_failures(self, failures: list[dict[str, object]], rowless: "_Rowless") -> str | None:
         uri = self.failures_uri
         if not failures:
             self._delete(uri)
@@ -177,7 +197,7 @@ class _Publication:
         for failure in failures:
             failure["shard"] = self.work.shard.name
         rows = pa.Table.from_pylist(failures, FAILURES)
-        footer = replace(self._footer(None, rows=len(failures), failed=len(failures)), empty=empty)
+        footer = replace(self._footer(None, rows=len(failures), failed=len(failures)), empty=rowless.empty, begun=rowless.begun)
         return self._write_unless_same(uri, footer, rows)
 
     def _write_unless_same(self, uri: str, footer: Footer, rows: pa.Table) -> str | None:
@@ -205,7 +225,8 @@ class _Publication:
         if not rows and feature.table != "clips":
             self._delete(uri)
             return None
-        footer = replace(self._footer(feature, rows=rows, failed=len(self.members) - rows), media=media)
+        omitted = len(self.omitted[feature])
+        footer = replace(self._footer(feature, rows=rows, failed=len(self.members) - rows - omitted), media=media, omitted=omitted)
         published = feature.folder in self.work.reusable and not chosen.fresh and storage.exists(uri)
         if published and _same(read_footer(uri), footer):
             return None
@@ -271,7 +292,15 @@ class _Publication:
 
     def _inputless(self, feature: Feature) -> int:
         found = (path_of(self.context.output, folder, self.work.shard.name) for folder in feature.inputs)
-        return sum(read_footer(uri).failed if storage.exists(uri) else len(self.members) for uri in found)
+        return sum(read_footer(uri).lacking if storage.exists(uri) else len(self.members) for uri in found)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rowless:
+    """Folders without a file of the shard: because no clip gave a row, or none of those that a selection took."""
+
+    empty: tuple[str, ...]
+    begun: tuple[str, ...]
 
 
 def _edge(feature: Feature) -> CrashPoint:

@@ -7,7 +7,7 @@ The visible file is the only memory a run has of earlier runs.
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from importlib.metadata import version as release_of
@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from infra import storage
 from infra.problem import Problem
 from infra.storage import Cause, ObjectInfo, StorageError
-from tasks.feature import Feature
+from tasks.feature import MAKER, Feature
 from tasks.index import Entry, read_index, write_index
 from tasks.outcome import FailureGroup, group_failures
 from tasks.schema import SCHEMA_VERSION
@@ -43,7 +43,7 @@ class Coverage:
 
 @dataclass(frozen=True, slots=True)
 class Footer:
-    """What a published file says of itself; `rows + failed == planned` when it is whole."""
+    """What a published file says of itself: `rows + failed + omitted == planned`, and it is whole when nothing is omitted."""
 
     corpus: str
     model: str
@@ -54,11 +54,18 @@ class Footer:
     planned: int  # members of the shard that are clips, good or bad
     failed: int  # of these, without a row in this table
     rows: int = 0
+    omitted: int = 0  # of the planned: a backfill's selection left them out, neither row nor failure
     clipless: int = 0  # members without a row of `clips` when this file was written
     inputless: int = 0  # of tags made from embeddings: rows that these lacked when this file was written, all of them together
     coverage: Coverage = Coverage()
     media: str = ""  # of `enhanced`: `tasks.media.listing_digest` of the folder with the shard's files
     empty: tuple[str, ...] = ()  # of the failures' file: folders that have no file of this shard, because no clip gave a row
+    begun: tuple[str, ...] = ()  # of the failures' file: folders of which the same is true of a backfill's selection, and the others were left out
+
+    @property
+    def lacking(self) -> int:
+        """Members without a row, whether they failed or were left out."""
+        return self.failed + self.omitted
 
     def metadata(self) -> dict[bytes, bytes]:
         """The footer's key-value pairs; values are text."""
@@ -73,11 +80,13 @@ class Footer:
             "run_id": self.run_id,
             "planned": str(self.planned),
             "failed": str(self.failed),
+            "omitted": str(self.omitted),
             "clipless": str(self.clipless),
             "inputless": str(self.inputless),
             "coverage": json.dumps([self.coverage.annotated, self.coverage.replaced, self.coverage.ignored]),
             "media": self.media,
             "empty": json.dumps(self.empty),
+            "begun": json.dumps(self.begun),
         }
         return {f"vidmill.{key}".encode(): value.encode() for key, value in values.items()}
 
@@ -140,11 +149,13 @@ def _footer(values: Mapping[str, str], rows: int) -> Footer:
         planned=int(values["vidmill.planned"]),
         failed=int(values["vidmill.failed"]),
         rows=rows,
+        omitted=int(values.get("vidmill.omitted", "0")),  # files written before there were selections do not say so
         clipless=int(values["vidmill.clipless"]),
         inputless=int(values.get("vidmill.inputless", "0")),  # files written before there were such tags do not say so
         coverage=Coverage(*json.loads(values["vidmill.coverage"])),
         media=values.get("vidmill.media", ""),  # files written before there was any do not say so
         empty=tuple(json.loads(values["vidmill.empty"])),
+        begun=tuple(json.loads(values.get("vidmill.begun", "[]"))),
     )
 
 
@@ -223,6 +234,23 @@ def _known(entry: Entry) -> KnownFile:
 
 def _not_ours(uri: str, error: Exception) -> Problem:
     return Problem(f"{uri}: not a file that vidmill wrote, or damaged ({_line(error)}); move it away, it will be written anew")
+
+
+def features_in(output: str) -> Iterator[Feature]:
+    """Every version of a model or recipe that has a folder; what its tags were made from, no folder tells."""
+    for table, maker in MAKER.items():
+        root = f"{output.rstrip('/')}/{table}"
+        for model in storage.list_folders(root):
+            for version in storage.list_folders(f"{root}/{model}") if model.startswith(f"{maker}=") else ():
+                if version.startswith("version="):
+                    yield Feature(table, model.removeprefix(f"{maker}="), version.removeprefix("version="))
+
+
+def rows_elsewhere(output: str, shard: str, *, but: Collection[str]) -> list[set[str]]:
+    """The clips of a shard that each feature has a row of, folders in `but` left out."""
+    others = (feature.folder for feature in features_in(output) if feature.folder not in but)
+    tables = (read_rows(path_of(output, folder, shard), ("clip_id",)) for folder in others)
+    return [set(rows["clip_id"].to_pylist()) for rows in tables if rows is not None]
 
 
 def read_rows(uri: str, columns: Iterable[str] | None = None) -> pa.Table | None:

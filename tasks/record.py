@@ -6,15 +6,16 @@ A view for people and for `verify`; no run ever decides from it what to do.
 import json
 import os
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 from infra import storage
-from infra.settings import RunConfig
+from infra.settings import EnhanceConfig, RunConfig
 from models import weights
 from models.tagger_spec import tagger_address
+from tasks.choice import Choice
 from tasks.deleted import DeletedInputs
 from tasks.feature import Feature
 from tasks.labels import read_annotations
@@ -84,13 +85,53 @@ def write_record(plan: RunPlan, run_id: str, status: Status, summary: RunSummary
         "run_id": run_id,
         "status": status,
         "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "config": from_anywhere(plan.config),
-        "features": [asdict(feature) for feature in plan.features],
-        "shards": [shard.name for shard in plan.corpus.shards],
-        "dropped": plan.dropped,
+        **_asked(plan),
         "summary": asdict(summary) if summary else None,
     }
     storage.write_bytes(record_uri(plan.config.output, run_id), json.dumps(record, indent=1, default=str).encode())
+
+
+def _asked(plan: RunPlan) -> dict[str, Any]:
+    """What the output is to hold from now on; after a backfill that is what it was, and what the backfill adds.
+
+    Features that a backfill adds to some shards or clips only are `partial`: later runs are not asked for them, and what is not there is no fault.
+    """
+    if plan.base is None:
+        shards = [shard.name for shard in plan.corpus.shards]
+        return {
+            "config": from_anywhere(plan.config),
+            "features": [asdict(feature) for feature in plan.features],
+            "shards": shards,
+            "partial": [],
+            "dropped": plan.dropped,
+        }
+    targets = [asdict(feature) for feature in plan.targets]
+    whole = plan.selection == Choice() and {shard.name for shard in plan.corpus.shards} >= {*plan.base["shards"]}
+    full, part = (targets, []) if whole else ([], targets)
+    features = [*_others(plan.base["features"], full), *full]
+    partial = [feature for feature in (*_others(partial_of(plan.base), part), *part) if feature not in features]
+    config = _with_targets(plan.base["config"], plan.config) if whole else plan.base["config"]
+    return {"config": config, "features": features, "shards": plan.base["shards"], "partial": partial, "dropped": plan.base.get("dropped", [])}
+
+
+def _others(features: Sequence[dict[str, Any]], added: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Features of which no version is added."""
+    made = {(feature["table"], feature["model"]) for feature in added}
+    return [feature for feature in features if (feature["table"], feature["model"]) not in made]
+
+
+def _with_targets(config: Mapping[str, Any], backfill: RunConfig) -> dict[str, Any]:
+    """A recorded configuration that asks for what a backfill added too."""
+    more = from_anywhere(backfill)
+    models = {entry["name"]: entry for entry in more["models"]}
+    recipes = {EnhanceConfig(**entry).label: entry for entry in (*config["enhance"], *more["enhance"])}
+    named = {field: list(dict.fromkeys((*config[field], *more[field]))) for field in ("embed", "tag")}
+    return {**config, **named, "enhance": [*recipes.values()], "models": [*models.values()]}
+
+
+def partial_of(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Features that a record knows of some shards or clips only; records of earlier releases know none."""
+    return list(record.get("partial", []))
 
 
 def from_anywhere(config: RunConfig) -> dict[str, Any]:
@@ -124,14 +165,23 @@ def last_record(output: str) -> dict[str, Any] | None:
 def newest_records(output: str) -> tuple[dict[str, Any] | None, tuple[str, ...]]:
     """The newest record that can be read, and the addresses of newer ones that cannot."""
     damaged: list[str] = []
-    for name in sorted(storage.list_names(runs_folder(output)), reverse=True):
-        uri = f"{runs_folder(output)}/{name}"
-        if name.endswith(".json"):
-            record = _record(storage.read_bytes(uri))
-            if record:
-                return record, tuple(damaged)
-            damaged.append(uri)
+    for uri, record in _newest_first(output):
+        if record:
+            return record, tuple(damaged)
+        damaged.append(uri)
     return None, tuple(damaged)
+
+
+def records(output: str) -> Iterator[dict[str, Any]]:
+    """Every record that can be read, newest first, one at a time."""
+    return (record for _, record in _newest_first(output) if record)
+
+
+def _newest_first(output: str) -> Iterator[tuple[str, dict[str, Any] | None]]:
+    for name in sorted(storage.list_names(runs_folder(output)), reverse=True):
+        if name.endswith(".json"):
+            uri = f"{runs_folder(output)}/{name}"
+            yield uri, _record(storage.read_bytes(uri))
 
 
 def is_news(plan: RunPlan, summary: RunSummary) -> bool:
@@ -147,7 +197,7 @@ def is_news(plan: RunPlan, summary: RunSummary) -> bool:
 def _record(data: bytes) -> dict[str, Any] | None:
     try:
         record = json.loads(data)
-        [Feature(**feature) for feature in record["features"]]
+        [Feature(**feature) for feature in (*record["features"], *partial_of(record))]
         whole = record["run_id"] and record["status"] and record["config"] and all(isinstance(shard, str) for shard in record["shards"])
     except (ValueError, TypeError, KeyError):
         return None
@@ -188,13 +238,17 @@ def summarize(plan: RunPlan, run_id: str, status: Status, tally: Tally, problems
         problems=tuple(dict.fromkeys(problems)),
         elapsed_s=elapsed_s,
         deleted=_deleted(plan, tally),
-        notices=(f"{tally.noted:,} records are unusual and were taken as they are; the column notes of clips says in what",) if tally.noted else (),
+        notices=(*plan.notices, *_noted(tally)),
     )
 
 
 def _deleted(plan: RunPlan, tally: Tally) -> DeletedInputs:
     """Loose videos go one by one, and are counted so already."""
     return plan.deleted if plan.config.source.kind in LOOSE else replace(plan.deleted, lost_clips=sum(shard.lost for shard in tally.published))
+
+
+def _noted(tally: Tally) -> Sequence[str]:
+    return [f"{tally.noted:,} records are unusual and were taken as they are; the column notes of clips says in what"] if tally.noted else []
 
 
 def feature_outcome(feature: Feature, shards: Mapping[str, Footer]) -> FeatureOutcome:

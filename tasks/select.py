@@ -1,4 +1,4 @@
-"""Selectors: which failures, files or shards a retry redoes.
+"""Selectors: which failures, files or shards a retry redoes; `tasks.choice` reads those of a backfill by the same grammar.
 
     kind:TIMEOUT                 every failure of that kind
     shard:part_7*,stage:decode   failures that meet both
@@ -19,6 +19,7 @@ from tasks.clip import FailureKind
 STATES = ("failed", "altered", "missing")
 KEYS = ("kind", "shard", "stage", "state", "clip", "member")
 OF_FAILURES = ("kind", "stage", "clip", "member")  # keys that only a failure has
+WITHOUT_VALUE = ("missing",)  # keys that say something by themselves
 _PARTS = re.compile(r",(?=[A-Za-z_]+:)")  # a value may hold commas
 _SPECIAL = re.compile(r"[*?\[,]")
 
@@ -77,8 +78,8 @@ def selection_of(texts: Sequence[str]) -> Selection:
         Problem: a key, kind or state that there is not; the message says what there is.
     """
     if not texts:
-        raise Problem(f"--select: is missing; name what to redo, such as kind:TIMEOUT ({_allowed()})")
-    return Selection(tuple(_selector(text) for text in texts))
+        raise Problem(f"--select: is missing; name what to redo, such as kind:TIMEOUT ({_allowed(KEYS)})")
+    return Selection(tuple(_of_failures(text) for text in texts))
 
 
 def exactly(value: str) -> str:
@@ -86,28 +87,52 @@ def exactly(value: str) -> str:
     return _SPECIAL.sub(lambda found: f"[{found[0]}]", value)
 
 
-def _selector(text: str) -> Selector:
-    selector = Selector(tuple(_condition(text, part) for part in _PARTS.split(text)))
+def selector_of(text: str, keys: Sequence[str]) -> Selector:
+    """Read one selector; a value may stand in double quotes.
+
+    Args:
+        text: as it was given.
+        keys: that there are; none where only the output tells.
+
+    Raises:
+        Problem: it is not KEY:VALUE[,KEY:VALUE...], or a key is none of `keys`.
+    """
+    return Selector(tuple(_condition(text, part, keys) for part in _PARTS.split(text)))
+
+
+def unknown_key(text: str, key: str, keys: Sequence[str]) -> Problem:
+    """What to say of a key that there is not."""
+    return Problem(f"--select {text}: {key} is not a key; one of {', '.join(keys)}{_nearest(key, keys)}")
+
+
+def _of_failures(text: str) -> Selector:
+    selector = selector_of(text, KEYS)
+    for key, value in selector.conditions:
+        _check_value(text, key, value)
     useless = next((key for key, _ in selector.conditions if key in OF_FAILURES), None)
     if useless and not selector.is_in("failed"):
         raise Problem(f"--select {text}: {useless} is a matter of failures, and these are altered or missing files; combine state with shard only")
     return selector
 
 
-def _condition(text: str, part: str) -> tuple[str, str]:
+def _condition(text: str, part: str, keys: Sequence[str]) -> tuple[str, str]:
     key, colon, value = part.partition(":")
-    if not colon or not value:
-        raise Problem(f"--select {text}: {part!r} is not KEY:VALUE; {_allowed()}")
-    if key not in KEYS:
-        raise Problem(f"--select {text}: {key} is not a key; one of {', '.join(KEYS)}{_nearest(key, KEYS)}")
+    if not colon or not (value or key in WITHOUT_VALUE):
+        raise Problem(f"--select {text}: {part!r} is not KEY:VALUE; {_allowed(keys)}")
+    if keys and key not in keys:
+        raise unknown_key(text, key, keys)
+    return key, value[1:-1] if len(value) > 1 and value[0] == value[-1] == '"' else value
+
+
+def _check_value(text: str, key: str, value: str) -> None:
     known = {"kind": [kind.value for kind in FailureKind], "state": STATES}.get(key)
     if known and not any(fnmatchcase(name, value) for name in known):
         raise Problem(f"--select {text}: there is no {key} {value}; one of {', '.join(known)}{_nearest(value, known)}")
-    return key, value
 
 
-def _allowed() -> str:
-    return f"keys are {', '.join(KEYS)}, values may be globs, a comma means and"
+def _allowed(keys: Sequence[str]) -> str:
+    named = f"keys are {', '.join(keys)}" if keys else "keys are shard, missing and the columns of clips, such as label"
+    return f"{named}; values may be globs, a comma means and"
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:

@@ -10,11 +10,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from tasks.choice import columns_of, meets_any
 from tasks.feature import SOURCE_STAGES, Feature, maker_in
 from tasks.media import media_folder, media_name, with_media
 from tasks.published import FAILURES_FOLDER, path_of, published_rows, read_footer, read_rows
 from tasks.schema import CLIPS
+from tasks.select import Selector
 from tasks.source import Shard
 from tasks.staging import Roster, Staging
 from tasks.stored_rows import StoredRows
@@ -37,6 +40,7 @@ class ShardWork:
     retried: frozenset[Attempt] = frozenset()  # published failures that are to be tried again
     settled: tuple[Feature, ...] = ()  # that need nothing, nor what is staged of them
     later: tuple[Feature, ...] = ()  # that are for another part of the run
+    chosen: tuple[tuple[Feature, tuple[Selector, ...]], ...] = ()  # features of which a backfill takes only clips that meet any of these
 
     def wants(self, feature: Feature) -> bool:
         """Whether the feature is to be published."""
@@ -75,25 +79,33 @@ def published_failures(output: str, work: ShardWork) -> list[dict[str, object]]:
 
 def row_files(output: str, work: ShardWork, feature: Feature) -> Iterator[RowFile]:
     """Every file that holds rows of a feature for the shard: the published one first, then fragments. Rows whose media is gone are none."""
+    if published := published_file(output, work, feature):
+        yield published
     if feature.table == "enhanced":
-        yield from _files_with_media(output, work, feature)
+        yield from _fragments_with_media(output, work, feature)
         return
-    if feature.folder in work.reusable and (stored := published_rows(path_of(output, feature.folder, work.shard.name), ("clip_id",))):
-        etags = published_etags(output, work)
-        made_from = [etags.get(clip_id, "") for clip_id in stored.small["clip_id"].to_pylist()]
-        yield RowFile(stored, stored.small.append_column("source_etag", pa.array(made_from, pa.string())))
     for stored in Staging(output, work.shard.name, work.try_id).files(feature.folder, ("clip_id", "source_etag")):
         yield RowFile(stored, stored.small)
 
 
-def _files_with_media(output: str, work: ShardWork, feature: Feature) -> Iterator[RowFile]:
-    shard, needed = work.shard.name, ("clip_id", "source_etag", "size_bytes")
-    if feature.folder in work.reusable and (stored := published_rows(path_of(output, feature.folder, shard), needed)):
-        rows = stored.small
-        rows = with_media(rows, map(media_name, rows["clip_id"].to_pylist()), media_folder(output, feature, shard))
-        yield RowFile(stored, rows)
-    staging = Staging(output, shard, work.try_id)
-    for stored in staging.files(feature.folder, (*needed, "staged")):
+def published_file(output: str, work: ShardWork, feature: Feature) -> RowFile | None:
+    """The published rows of a feature, if they hold; as `row_files`."""
+    uri = path_of(output, feature.folder, work.shard.name)
+    needed = ("clip_id", "source_etag", "size_bytes") if feature.table == "enhanced" else ("clip_id",)
+    stored = published_rows(uri, needed) if feature.folder in work.reusable else None
+    if stored is None:
+        return None
+    names = stored.small["clip_id"].to_pylist()
+    if feature.table == "enhanced":
+        return RowFile(stored, with_media(stored.small, map(media_name, names), media_folder(output, feature, work.shard.name)))
+    etags = published_etags(output, work)
+    made_from = [etags.get(clip_id, "") for clip_id in names]
+    return RowFile(stored, stored.small.append_column("source_etag", pa.array(made_from, pa.string())))
+
+
+def _fragments_with_media(output: str, work: ShardWork, feature: Feature) -> Iterator[RowFile]:
+    staging = Staging(output, work.shard.name, work.try_id)
+    for stored in staging.files(feature.folder, ("clip_id", "source_etag", "size_bytes", "staged")):
         rows = stored.small
         rows = with_media(rows, rows["staged"].to_pylist(), staging.media(feature))
         uris = pa.array([f"{staging.media(feature)}/{name}" for name in rows["staged"].to_pylist()], pa.string())
@@ -134,7 +146,26 @@ def done_keys(output: str, work: ShardWork) -> dict[Feature, set[Key]]:
     for feature in work.features:
         done[feature] = {key for file in row_files(output, work, feature) for key in file.keys}
         done[feature] |= {key_of(failure) for failure in failures if explains(failure, feature)}
+        done[feature] |= left_out(output, work, feature)
     return done
+
+
+def left_out(output: str, work: ShardWork, feature: Feature) -> set[Key]:
+    """Published clips that a backfill's selection does not take."""
+    chosen = dict(work.chosen).get(feature)
+    if chosen is None:
+        return set()
+    rows = published_clips(output, work, tuple(dict.fromkeys(("clip_id", "source_etag", *columns_of(chosen)))))
+    others = rows.filter(pc.invert(meets_any(rows, chosen)))
+    return set(zip(others["clip_id"].to_pylist(), others["source_etag"].to_pylist(), strict=True))
+
+
+def lacks_chosen(output: str, work: ShardWork, feature: Feature) -> bool:
+    """Whether some clip that the selection takes has neither a published row of the feature nor a failure that explains its absence."""
+    wanted = set(published_etags(output, work).items()) - left_out(output, work, feature)
+    if wanted and (found := published_file(output, work, feature)):
+        wanted -= set(found.keys)
+    return bool(wanted and wanted - {key_of(failure) for failure in published_failures(output, work) if explains(failure, feature)})
 
 
 def roster_of(output: str, work: ShardWork) -> Roster | None:

@@ -1,14 +1,15 @@
 """Verification: reads what is published and proves that nothing is altered, missing, double or without a reason.
 
     every file that a plain glob sees      its digest fits; no clip is twice in a folder
-    every shard of the last run's plan     for every feature: rows + failures that explain the rest == members
+    every shard of the last run's plan     for every feature: rows + failures that explain the rest == members; what a backfill's selection
+                                           left out, and said so, is neither
     every restored video                   a row names it, with its size and digest
 
 Knows the tables and the record of the last run. Memory: 8 bytes per clip of one folder, and the names of one shard's media.
 """
 
 import shlex
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -22,11 +23,14 @@ from infra.storage import ObjectInfo
 from tasks.feature import SOURCE_STAGES, Feature
 from tasks.media_check import MediaFault, check_media, media_place, media_places, unnamed
 from tasks.published import FAILURES_FOLDER, Footer, is_behind, path_of
-from tasks.record import newest_records, runs_folder
+from tasks.record import newest_records, partial_of, runs_folder
 from tasks.select import Selection
 from tasks.visible import Examined, VisibleFile, attempts_in, examine, named, visible_files
 
 THREADS = 8
+MEDIA_DEPTH = ("media", "recipe=", "version=", "")  # what the folders above a file of media begin with
+
+MediaPlace = tuple[VisibleFile | None, list[ObjectInfo]]  # a table's file, None where there is none, and its media
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +49,17 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class ShardCheck:
-    """Counts of one shard and feature; whole when rows + failed == planned."""
+    """Counts of one shard and feature; whole when rows + failed == planned, the others were left out by a selection."""
 
     shard: str
     planned: int
     rows: int
     failed: int
+
+    @property
+    def omitted(self) -> int:
+        """Clips that a backfill's selection left out."""
+        return self.planned - self.rows - self.failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +70,8 @@ class FeatureCheck:
     shards: int
     rows: int
     failed: int
+    omitted: int = 0  # clips of these shards that a backfill's selection left out
+    partial: bool = False  # a backfill added it to some shards or clips; the others need not have it
     by_shard: tuple[ShardCheck, ...] = ()
 
 
@@ -72,6 +83,7 @@ class Verification:
     features: list[FeatureCheck] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     files: int = 0
+    notes: list[str] = field(default_factory=list)  # what is no fault and should be known
 
 
 def verify(output: str) -> Verification:
@@ -86,6 +98,7 @@ def verify(output: str) -> Verification:
     if record is None and not damaged and not places:
         raise Problem(f"{output}: no vidmill run is recorded there; check the path, or run `vidmill run` first")
     features = tuple(Feature(**feature) for feature in record["features"]) if record else ()
+    partial = tuple(Feature(**feature) for feature in partial_of(record)) if record else ()
     found = Verification(record["run_id"] if record else None)
     found.faults += [Fault(uri, "the record of a run is damaged", _remove(uri)) for uri in damaged]
     if record is None:
@@ -94,7 +107,7 @@ def verify(output: str) -> Verification:
         Fault(stray.uri, "no file of vidmill's belongs here, and readers may take it for a table", _remove(stray.uri)) for stray in strays
     ]
     shards, dropped = (frozenset(record.get(key, ()) if record else ()) for key in ("shards", "dropped"))
-    _Checking(output, features, shards, dropped, places, found).run()
+    _Checking(output, features, partial, shards, dropped, places, found).run()
     return found
 
 
@@ -128,13 +141,15 @@ class _Checking:
         self,
         output: str,
         features: tuple[Feature, ...],
+        partial: tuple[Feature, ...],
         shards: frozenset[str],
         dropped: frozenset[str],
         places: dict[str, list[VisibleFile]],
         found: Verification,
     ) -> None:
         self.output, self.shards, self.dropped, self.found = output, shards, dropped, found
-        self.features = {feature.folder: feature for feature in features}
+        self.features = {feature.folder: feature for feature in (*features, *partial)}
+        self.partial = {feature.folder for feature in partial}
         self.places = {**{folder: [] for folder in self.features}, **places}
         self.failures: dict[str, _Failures] = {}
         self.clips: dict[str, Footer] = {}
@@ -167,9 +182,9 @@ class _Checking:
         self._check_twice(sound)
         if folder in self.features:
             checks += self._check_absent(self.features[folder], {file.shard for file in files})
-            rows, failed = sum(check.rows for check in checks), sum(check.failed for check in checks)
+            rows, failed, omitted = (sum(getattr(check, name) for check in checks) for name in ("rows", "failed", "omitted"))
             by_shard = tuple(sorted(checks, key=lambda check: check.shard))
-            self.found.features.append(FeatureCheck(folder, len(sound), rows, failed, by_shard))
+            self.found.features.append(FeatureCheck(folder, len(sound), rows, failed, omitted, folder in self.partial, by_shard))
 
     def _not_sound(self, examined: Examined) -> None:
         file, cause = examined.file, examined.fault or ""
@@ -191,7 +206,7 @@ class _Checking:
             return
         if footer.failed and failures is None:
             self.unexplained[file.shard] = max(footer.failed, self.unexplained.get(file.shard, 0))
-        elif len(examined.keys) + len(explained) != footer.planned:
+        elif not 0 <= footer.planned - len(examined.keys) - len(explained) <= footer.omitted:  # one left out may have failed for another feature
             self._damaged(file, f"{len(examined.keys):,} rows and {len(explained):,} failures, but {footer.planned:,} clips were planned")
         elif self._fits_clips(file, footer):
             yield ShardCheck(file.shard, footer.planned, len(examined.keys), len(explained))
@@ -211,7 +226,7 @@ class _Checking:
             explained = len(failures.explaining(feature.model, np.empty(0, np.uint64), makers=feature.makers)) if failures else 0
             if feature.table != "clips" and clips and explained == clips.planned:
                 yield ShardCheck(shard, clips.planned, 0, explained)
-            else:
+            elif feature.folder not in self.partial:
                 self._missing(feature.folder, shard, "is not published")
 
     def _check_media(self) -> None:
@@ -220,7 +235,7 @@ class _Checking:
         tables = [file for folder, files in self.places.items() if folder.startswith("enhanced/") for file in files]
         unseen = {media_place(file): file for file in tables if file.found.uri not in told}
         silent = {media_place(file) for file in tables} - unseen.keys()
-        places = ((unseen.pop(place, None), files) for place, files in media_places(self.output) if place not in silent)
+        places = self._named((unseen.pop(place, None), files) for place, files in media_places(self.output) if place not in silent)
         with ThreadPoolExecutor(THREADS) as pool:
             while batch := list(islice(places, THREADS)):
                 for file, faults in zip(batch, pool.map(self._media_faults, batch), strict=True):
@@ -229,7 +244,22 @@ class _Checking:
         for alone in sorted(unseen.values(), key=lambda table: table.found.uri):
             self.found.faults += self._media_faults((alone, []))
 
-    def _media_faults(self, place: tuple[VisibleFile | None, list[ObjectInfo]]) -> list[Fault]:
+    def _named(self, places: Iterator[MediaPlace]) -> Iterator[MediaPlace]:
+        """Without media of versions that are not asked for and have no rows: a prune deletes rows first, and was stopped."""
+        left: Counter[str] = Counter()
+        for file, there in places:
+            names = storage.relative(there[0].uri, self.output).split("/") if file is None else []
+            table = "/".join(("enhanced", *names[1:3]))
+            if len(names) > len(MEDIA_DEPTH) and table not in self.features and all(map(str.startswith, names[1:], MEDIA_DEPTH[1:3])):
+                left["/".join(names[:3])] += len(there)
+            else:
+                yield file, there
+        again = f"vidmill prune {shlex.quote(self.output)}"
+        self.found.notes += [
+            f"{folder}: {count:,} files that no row names, left by a prune that was stopped; {again}" for folder, count in left.items()
+        ]
+
+    def _media_faults(self, place: MediaPlace) -> list[Fault]:
         file, there = place
         left = (item for item in there if storage.relative(item.uri, self.output).split("/")[-2] not in self.dropped)  # the next run drops the others
         found = check_media(self.output, file, there) if file else map(unnamed, left)

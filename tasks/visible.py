@@ -117,7 +117,7 @@ def _judged(file: VisibleFile, footer: Footer, parquet: pq.ParquetFile) -> Exami
 
 
 def _miscounted(footer: Footer, rows: pa.Table, table: str) -> str | None:
-    promised = footer.failed if table == FAILURES_FOLDER else footer.planned - footer.failed
+    promised = footer.failed if table == FAILURES_FOLDER else footer.planned - footer.lacking
     if rows.num_rows != promised:
         return f"it has {rows.num_rows:,} rows, and its footer promises {promised:,}"
     return None

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from flows.show import OutputView, PlanView, print_output, print_plan
+from flows.show import PlanView, print_plan
+from flows.status import OutputView, print_output
 from infra.problem import Problem
 from infra.settings import RunConfig
 from tasks.plan import plan_run
@@ -76,7 +77,7 @@ def test_a_deleted_file_keeps_its_rows_and_costs_nothing(run_here: Run, videos: 
     assert run_here(settings(videos, output)).status == "nothing to do"
     assert files(output) == noted, "a record told of the deletion, and that once"
     screen = Console(file=io.StringIO(), width=200)
-    print_output(OutputView.of(str(output)), screen)
+    print_output(OutputView.of(str(output), by_shard=False), screen)
     assert "not in the source any more: 1 input with 2 clips, kept (source.deleted: keep)" in screen.file.getvalue()  # type: ignore[attr-defined]
 
 

@@ -1,12 +1,11 @@
 """What commands print, at 80 columns, and that `--json` says the same."""
 
 import io
-import shlex
 from dataclasses import replace
 
 from rich.console import Console
 
-from flows.show import OutputView, PlanView, WorkView, print_output, print_plan, print_summary, print_verification
+from flows.show import PlanView, WorkView, print_plan, print_summary, print_verification
 from tasks.outcome import FailureGroup, FeatureOutcome
 from tasks.record import CorpusCoverage, RunSummary
 from tasks.verify import Fault, FeatureCheck, Verification
@@ -68,6 +67,15 @@ def test_work_left_and_too_many_failures_say_why_and_how_to_go_on() -> None:
     assert empty[-1] == "next: correct the source, then run the same command again"
 
 
+def test_what_a_backfill_left_out_and_what_is_no_fault_is_said() -> None:
+    partial = FeatureCheck("embeddings/model=m/version=v", 1, 7, 1, omitted=2, partial=True)
+    assert shown(print_verification, Verification("r1", [partial], files=1, notes=["media/x: 2 files that no row names"])) == [
+        "embeddings/model=m/version=v: 7 rows + 1 failures + 2 left out by a selection in 1 shard, others need none",
+        "note: media/x: 2 files that no row names",
+        "1 file unaltered; every planned clip is one row or one failure, none twice",
+    ]
+
+
 def test_a_long_plan_is_cut_and_names_the_command() -> None:
     work = tuple(WorkView(f"part_{n}", 1_500_000, ("clips", "tags m@1a")) for n in range(12))
     lines = shown(print_plan, PlanView("k", "kinetics /c", "out", 13, 1, 18_000_000, work), "vidmill run k.yaml")
@@ -87,14 +95,3 @@ def test_a_verification_proves_or_lists_faults() -> None:
         "fault: out/clips/a\\x1b[2J.parquet: is not published; vidmill retry out --select state:missing",
         "1 fault",
     ]
-
-
-def test_the_state_of_an_output_says_how_to_repeat_a_kind_and_one_clip_alone() -> None:
-    """The commands are for a shell: a clip's name may hold anything."""
-    groups = (FailureGroup("TIMEOUT", 2, ("m1: decode TIMEOUT: slow", "m2: decode TIMEOUT: slow"), ("clip:it's [[]1] $HOME", "clip:b")),)
-    lines = shown(print_output, OutputView("my out", "r1", "done", 1, (), groups))
-    assert [line.strip() for line in lines if "vidmill retry" in line] == [
-        "again: vidmill retry 'my out' --select kind:TIMEOUT",
-        """the first alone: vidmill retry 'my out' --select 'clip:it'"'"'s [[]1] $HOME'""",
-    ]
-    assert shlex.split(lines[-2].partition(": ")[2])[-1] == "clip:it's [[]1] $HOME"

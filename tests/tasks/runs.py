@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from flows.preflight import backfill_plan
 from infra import storage
+from infra.backfill import BackfillConfig
 from infra.settings import LimitsConfig, RunConfig, SourceKind
 from models.recipe import Recipe
 from tasks.deleted import drop_shards
@@ -46,12 +48,34 @@ def run(config: RunConfig, *, select: Sequence[str] = ()) -> RunSummary:
     selection = selection_of(select) if select else None
     for uri in altered_files(config.output, selection) if selection and selection.takes_altered() else ():
         storage.delete(uri)
-    plan, run_id, tally = planned(config, selection), new_run_id(), Tally()
+    return _carried_out(planned(config, selection))
+
+
+def backfill(config: RunConfig, *, select: Sequence[str] = (), **more: Any) -> RunSummary:
+    """Add the named features to the output of that run, as `vidmill backfill` does.
+
+    Args:
+        config: whose output it is.
+        select: clips.
+        more: what is added: embed, tag, enhance; models.
+    """
+    return backfilled(BackfillConfig.model_validate({"output": config.output, "select": [*select], **more}))
+
+
+def backfilled(asked: BackfillConfig) -> RunSummary:
+    """Plan a backfill, compute, publish, report."""
+    with patch.object(Recipe, "check"):
+        plan = backfill_plan(asked)
+    return _carried_out(plan)
+
+
+def _carried_out(plan: RunPlan) -> RunSummary:
+    config, run_id, tally = plan.config, new_run_id(), Tally()
     delete_published_staging(plan)
     if plan.dropped:
         write_record(plan, run_id, "running")
         drop_shards(config.output, plan.dropped, GUARD)
-    if config.source.kind in LOOSE and plan.work:
+    if config.source.kind in LOOSE and plan.work and plan.base is None:
         note_members(config.output, plan.corpus)
     labels = read_labels(plan.corpus, manifest_columns(config))
     first = from_source(plan)

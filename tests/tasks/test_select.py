@@ -99,3 +99,7 @@ def test_a_slip_is_one_line_that_says_what_there_is(text: str, words: tuple[str,
 def test_nothing_to_select_is_told() -> None:
     with pytest.raises(Problem, match="--select: is missing; name what to redo, such as kind:TIMEOUT"):
         selection_of([])
+
+
+def test_a_value_may_stand_in_quotes() -> None:
+    assert taken('clip:"-a_1_2"')
