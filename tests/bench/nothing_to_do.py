@@ -14,7 +14,7 @@ import tempfile
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -110,7 +110,7 @@ class Night:
     """What one run with nothing to do cost."""
 
     seconds: float
-    requests: Counter[str]
+    requests: dict[str, int]
     per_shard: float  # requests
 
 
@@ -121,15 +121,15 @@ def night(config: RunConfig, shards: int) -> Night:
         summary = process_corpus.fn(config)
         elapsed_s = time.monotonic() - started_s
     assert summary.status == "nothing to do", summary
-    return Night(round(elapsed_s, 2), counts, round(sum(counts.values()) / shards, 4))
+    return Night(round(elapsed_s, 2), dict(counts), round(sum(counts.values()) / shards, 4))
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Fill, and run twice."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shards", type=int, default=10_000)
     parser.add_argument("--endpoint", help="of an S3 server; none uses a temporary folder")
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="vidmill-bench-") as folder:
         root = folder
         if given.endpoint:

@@ -1,16 +1,18 @@
 """A night without change asks as much of ten shards as of forty, and writes nothing; `python -m tests.bench.nothing_to_do` measures it on many."""
 
-from collections import Counter
+import json
 from pathlib import Path
+
+import pytest
 
 from tasks.feature import features_of
 from tasks.published import FAILURES_FOLDER, index_files
-from tests.bench.nothing_to_do import config_in, fill, night
+from tests.bench.nothing_to_do import config_in, fill, main, night
 
 READING = {"list_objects_v2", "get_object", "head_object", "files opened"}
 
 
-def requests(root: str, shards: int) -> Counter[str]:
+def requests(root: str, shards: int) -> dict[str, int]:
     config = config_in(root)
     fill(config, shards)
     for folder in (FAILURES_FOLDER, *(feature.folder for feature in features_of(config))):
@@ -33,3 +35,9 @@ def test_without_an_index_the_files_themselves_are_asked(tmp_path: Path) -> None
     config = config_in(str(tmp_path))
     fill(config, 8)
     assert night(config, 8).requests["files opened"] >= 8 * len(features_of(config))
+
+
+def test_the_bench_prints_both_nights(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--shards", "4"])
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["with index"]["requests"]["files opened"] < printed["without index"]["requests"]["files opened"]
