@@ -54,10 +54,7 @@ class Settings(BaseModel):
 
     unasked: ClassVar[tuple[str, ...]] = ()
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True, field_title_generator=lambda name, _: name,
-        model_title_generator=lambda model: model.__name__.removesuffix("Config").lower(),
-    )  # fmt: skip
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
@@ -66,7 +63,7 @@ class Settings(BaseModel):
         for name in cls.unasked:
             fields.pop(name)
         for name, field in fields.items():
-            fields[name] = _without_null(field)
+            fields[name] = _without_null(field) | {"title": name}
         return schema
 
 
@@ -77,15 +74,7 @@ def _without_null(field: JsonSchemaValue) -> JsonSchemaValue:
     return {name: value for name, value in field.items() if name not in ("anyOf", "default")} | dict(kinds[0])
 
 
-class Choice(StrEnum):
-    """One of a few words; in a form it is called as its field is: `SourceKind` is `kind`."""
-
-    @classmethod
-    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        return {**handler(core_schema), "title": cls.__name__.removeprefix("Source").lower()}
-
-
-class SourceKind(Choice):
+class SourceKind(StrEnum):
     """How a corpus is laid out."""
 
     KINETICS = "kinetics"
@@ -95,7 +84,7 @@ class SourceKind(Choice):
     YOUTUBE8M = "youtube8m"
 
 
-class Deleted(Choice):
+class Deleted(StrEnum):
     """What becomes of the rows of archives and videos that the source lists no more."""
 
     KEEP = "keep"
@@ -318,8 +307,6 @@ class RecordSource(SourceConfig):
     """Where the records of YouTube-8M are."""
 
     unasked = ("kind", "annotations", "replacements", "recursive", "shard_files", "allow")
-
-    model_config = ConfigDict(title="source")
 
     kind: Literal[SourceKind.YOUTUBE8M] = SourceKind.YOUTUBE8M
     uri: Address = Field(description="TFRecord shards: path or s3:// address, with a glob, of a folder or of one file", min_length=1)

@@ -131,8 +131,8 @@ def test_every_field_of_a_form_says_what_it_is(deployed: Deployed, flow: str) ->
     for name, section in _sections(schema, schema["definitions"]):
         required = set(section.get("required", ()))
         for field, about in section["properties"].items():
-            target = about | schema["definitions"].get(about.get("$ref", "").rpartition("/")[2], {})
-            assert target["title"] == field, (name, field)
+            target = schema["definitions"].get(about.get("$ref", "").rpartition("/")[2], {})
+            assert about["title"] == field, (name, field)
             assert about.get("description") or target.get("description"), (name, field)
             assert "anyOf" not in about, (name, field)  # the form would ask for the type first
             assert field not in required or "default" not in about, (name, field)
