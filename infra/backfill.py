@@ -14,19 +14,18 @@ from infra.settings import Address, ClusterConfig, EnhanceConfig, LimitsConfig, 
 class BackfillConfig(Settings):
     """Everything a backfill needs to know."""
 
-    output: Address = Field(title="Output", description="folder or s3:// prefix of earlier runs, whose clips are backfilled", min_length=1)
-    embed: list[str] = Field([], title="Embeddings", description="models whose embeddings are added")
-    tag: list[str] = Field([], title="Tags", description="models whose tags are added")
-    enhance: list[EnhanceConfig] = Field([], title="Restored videos", description="recipes whose restored videos are added: denoise, upscale-x2, ...")
+    output: Address = Field(description="folder or s3:// prefix of earlier runs, whose clips are backfilled", min_length=1)
+    embed: list[str] = Field([], description="models whose embeddings are added")
+    tag: list[str] = Field([], description="models whose tags are added")
+    enhance: list[EnhanceConfig] = Field([], description="recipes whose restored videos are added: denoise, upscale-x2, ...")
     select: list[str] = Field(
         [],
-        title="Only these clips",
         description='which clips: shard:part_7*, label:"juggling balls" or any other column of clips, missing: (shards that have no file yet); '
         "a comma means and, several mean or, values may be globs; all by default",
     )
-    models: list[UserModel] = Field([], title="Models of your own", description="models of your own, beside those of the last run")
-    limits: LimitsConfig = Field(LimitsConfig(), title="Limits", description="what one clip may cost; those of the last run, but for what is given")
-    cluster: ClusterConfig = Field(ClusterConfig(), title="Cluster", description="where the work runs; as the last run, but for what is given")
+    models: list[UserModel] = Field([], description="models of your own, beside those of the last run")
+    limits: LimitsConfig = Field(LimitsConfig(), description="what one clip may cost; those of the last run, but for what is given")
+    cluster: ClusterConfig = Field(ClusterConfig(), description="where the work runs; as the last run, but for what is given")
 
     @model_validator(mode="after")
     def _asks_for_something(self) -> Self:

@@ -23,7 +23,7 @@ from tests.prefect_server import PrefectServer, prefect_server
 
 CLONE = Path(__file__).parents[2]
 PREFECT = str(Path(sys.executable).with_name("prefect"))
-FLOWS = {"process-corpus": "nightly", "enhance-corpus": "on-demand", "ingest-youtube8m": "on-demand"}
+FLOWS = {"process-corpus": "nightly", "backfill-feature": "on-demand", "enhance-corpus": "on-demand", "ingest-youtube8m": "on-demand"}
 PATIENCE_S = 120
 SOON_S = 30
 
