@@ -10,7 +10,7 @@ from flows import config_file
 from infra import storage
 from infra.backfill import BackfillConfig
 from infra.problem import Problem
-from infra.settings import RunConfig, SourceKind
+from infra.settings import RunConfig, Settings, SourceKind
 from infra.store import leads_to
 from tasks.backfill import plan_backfill
 from tasks.choice import choice_of
@@ -57,9 +57,16 @@ def _backfilling(config: BackfillConfig, record: Mapping[str, Any]) -> RunConfig
     own = {entry["name"]: entry for entry in (*record["config"]["models"], *(model.model_dump(mode="json") for model in config.models))}
     asked = {"embed": config.embed, "tag": config.tag, "enhance": config.enhance, "models": [*own.values()]}
     sections = {"limits": config.limits, "cluster": config.cluster}  # what is given of them counts, the rest is as recorded
-    given = {f"{name}.{field}": getattr(section, field) for name, section in sections.items() for field in section.model_fields_set}
+    given = {f"{name}.{field}": getattr(section, field) for name, section in sections.items() for field in _given(section)}
     values = {**record["config"], "output": config.output}
     return config_file.amended(values, {**asked, **given}, name=f"{config.output}: run {record['run_id']}")
+
+
+def _given(section: Settings) -> set[str]:
+    """Fields that somebody gave; a form of Prefect's sends all of them, and there a default says nothing."""
+    fields = type(section).model_fields
+    whole = section.model_fields_set == fields.keys()
+    return {name for name in section.model_fields_set if not whole or getattr(section, name) != fields[name].default}
 
 
 def _is_read_as_input(config: RunConfig) -> bool:

@@ -9,9 +9,11 @@ from pydantic import ValidationError
 
 from flows import cli
 from flows.backfill_feature import backfill_feature
+from flows.preflight import backfill_plan
 from infra.backfill import BackfillConfig
 from infra.lease import lease
 from infra.problem import Problem
+from infra.settings import ClusterConfig, LimitsConfig
 from tasks.record import last_record
 from tasks.verify import verify
 from tests.corpus import clip, config_for, files, table, write_tar
@@ -26,7 +28,7 @@ def output(tmp_path: Path) -> Path:
     """A run over two shards, with a small network."""
     for number, clips in enumerate(({"a": grey(MEDIUM), "b": clip(1)}, {"c": clip(2)})):
         write_tar(tmp_path / "c" / f"part_{number}.tar", {f"{name}_000001_000002.mp4": data for name, data in clips.items()}, gz=False)
-    run(settings(tmp_path, {"kind": "kinetics", "uri": f"{tmp_path}/c/*.tar"}, limits={"max_failed": 7}))
+    run(settings(tmp_path, {"kind": "kinetics", "uri": f"{tmp_path}/c/*.tar"}, limits={"max_failed": 7}, cluster={"cpus": 2}))
     return tmp_path / "out"
 
 
@@ -43,6 +45,16 @@ def test_the_flow_records_that_the_output_now_asks_for_the_feature(output: Path,
     before = files(output)
     assert backfill_feature.fn(BackfillConfig(output=str(output), embed=["picky"])).status == "nothing to do"
     assert files(output) == before
+
+
+def test_a_form_sends_every_field_and_what_it_leaves_alone_is_as_in_the_last_run(output: Path) -> None:
+    """Without _given in flows.preflight a backfill from Prefect's page would leave the last run's cluster and limits."""
+    limits = LimitsConfig(clip_timeout_s=7).model_dump()
+    plan = backfill_plan(BackfillConfig(output=str(output), embed=["picky"], limits=limits, cluster=ClusterConfig().model_dump()))
+    assert (plan.config.limits.max_failed, plan.config.limits.clip_timeout_s) == (7, 7)
+    assert plan.config.cluster.cpus == 2
+    told = backfill_plan(BackfillConfig(output=str(output), embed=["picky"], limits={"max_failed": 0.1}))
+    assert told.config.limits.max_failed == 0.1
 
 
 def test_an_output_that_somebody_writes_to_turns_a_backfill_and_a_prune_away(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
