@@ -16,7 +16,8 @@ from flows.show import print_deleted, shown_size
 from infra.problem import Problem
 from tasks.coverage import Cell, FeatureCoverage, coverage
 from tasks.deleted import DeletedInputs
-from tasks.outcome import FailureGroup, joined_groups
+from tasks.failure_groups import joined_groups
+from tasks.outcome import FailureGroup
 from tasks.prune import Pruning
 from tasks.published import FAILURES_FOLDER, known_files
 from tasks.record import last_record

@@ -18,9 +18,10 @@ import pyarrow.parquet as pq
 from infra import storage
 from infra.problem import Problem
 from infra.storage import Cause, ObjectInfo, StorageError
+from tasks.failure_groups import group_failures
 from tasks.feature import MAKER, Feature
 from tasks.index import Entry, read_index, write_index
-from tasks.outcome import FailureGroup, group_failures
+from tasks.outcome import FailureGroup
 from tasks.schema import SCHEMA_VERSION
 from tasks.stored_rows import DAMAGED, StoredRows, stored_rows
 

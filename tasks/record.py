@@ -17,9 +17,10 @@ from models import weights
 from models.tagger_spec import tagger_address
 from tasks.choice import Choice
 from tasks.deleted import DeletedInputs
+from tasks.failure_groups import joined_groups
 from tasks.feature import Feature
 from tasks.labels import read_annotations
-from tasks.outcome import FailureGroup, FeatureOutcome, joined_groups
+from tasks.outcome import FailureGroup, FeatureOutcome
 from tasks.plan import RunPlan, work_left
 from tasks.published import FAILURES_FOLDER, Footer, footers, known_files, path_of, read_rows, shards_in
 from tasks.source import LOOSE

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from infra import storage
 from tasks.verify import verify
 from tests.corpus import clip, config_for, contents, name_of, table, write_shards, write_tar, write_videos
@@ -14,6 +16,7 @@ def upload(folder: Path, prefix: str) -> None:
             storage.publish_file(f"{prefix}/{path.relative_to(folder)}", str(path))
 
 
+@pytest.mark.nightly
 def test_shards_in_s3_give_the_same_rows_bit_for_bit(run: Run, bucket: str, tmp_path: Path) -> None:
     write_shards(tmp_path / "corpus", shards=2, clips=4)
     write_tar(tmp_path / "corpus" / "part_2.tar.gz", {f"{name_of(50)}.mp4": b"damaged", f"{name_of(51)}.mp4": clip(51)})

@@ -64,7 +64,8 @@ def test_a_run_killed_while_it_drops_is_continued(forks: Zygote, tmp_path: Path,
     check_killed(forks, publish(tmp_path, str(tmp_path / "out")), tmp_path / "fuse", done)
 
 
-@pytest.mark.parametrize("done", [4, *(pytest.param(done, marks=pytest.mark.nightly) for done in (0, 6))])
+@pytest.mark.nightly
+@pytest.mark.parametrize("done", [0, 4, 6])
 def test_the_same_in_a_bucket(forks: Zygote, tmp_path: Path, bucket: str, done: int) -> None:
     check_killed(forks, publish(tmp_path, f"s3://{bucket}/out"), tmp_path / "fuse", done)
 

@@ -20,7 +20,7 @@ from rich.console import Console
 from flows.console import print_failures
 from infra import storage
 from infra.problem import Problem
-from tasks.outcome import group_failures
+from tasks.failure_groups import group_failures
 from tests.corpus import clip, name_of, table, write_tar
 from tests.faults import hostile_archives, hostile_media
 from tests.faults.canary import Canary, Egg, canary

@@ -72,7 +72,8 @@ def test_a_run_whose_driver_is_killed_is_continued(corpus: Path, undisturbed: Pa
     check_finished(output, undisturbed)
 
 
-@pytest.mark.parametrize("point", [CrashPoint.PARCEL, pytest.param(CrashPoint.STAGED, marks=pytest.mark.nightly)])
+@pytest.mark.nightly
+@pytest.mark.parametrize("point", [CrashPoint.PARCEL, CrashPoint.STAGED])
 def test_a_run_survives_the_death_of_a_reader_and_of_a_worker(corpus: Path, undisturbed: Path, tmp_path: Path, point: CrashPoint) -> None:
     """P1, P2: both are run again, and send and stage the same clips; see also tests/tasks/test_workers.py of a reader that is run again."""
     output, fuse = tmp_path / "out", tmp_path / "fuse"

@@ -183,7 +183,7 @@ def test_a_store_that_fails_while_a_shard_is_read_is_waited_for_and_else_left(
     put(str(tmp_path), shards)
     assert run(settings(str(tmp_path))).status == "done"
     proxy.breaks(action, method="GET", path="/[^/]+/corpus/train0.*", times=3)  # type: ignore[arg-type]
-    monkeypatch.setattr(s3_request, "RETRY", s3_request.Retry(budget_s=0.3, hopeless_s=0.3, pause_s=0.02))
+    monkeypatch.setattr(s3_request, "RETRY", s3_request.Retry(budget_s=2.0, hopeless_s=2.0, pause_s=0.02))
     proxy.breaks(action, method="GET", path="/[^/]+/corpus/train1.*", times=None)  # type: ignore[arg-type]
     summary = run(settings(root))
     assert summary.status == "work left"

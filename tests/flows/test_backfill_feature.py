@@ -107,6 +107,7 @@ def test_status_and_prune_of_an_output(output: Path, capsys: pytest.CaptureFixtu
     assert cli.execute(["prune", str(output), "--feature", label]) == 2
 
 
+@pytest.mark.nightly
 def test_a_backfill_by_the_command_line(tmp_path: Path) -> None:
     """One process with Ray and a shipped model, from another folder, of one selected clip; then a slip."""
     write_tar(tmp_path / "c" / "part_0.tar", {f"{name}_000001_000002.mp4": clip(number) for number, name in enumerate("ab")}, gz=False)

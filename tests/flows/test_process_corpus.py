@@ -34,6 +34,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
         yield started
 
 
+@pytest.mark.nightly
 def test_a_run_shows_its_steps_and_its_outcome(server: PrefectServer, tmp_path: Path) -> None:
     write_shards(tmp_path, shards=1, clips=2)
     arguments = ["--name", "first run", "--source.kind", "kinetics", "--source.uri", "part_0.tar.gz", "--output", "out", "--json"]
@@ -50,6 +51,7 @@ def test_a_run_shows_its_steps_and_its_outcome(server: PrefectServer, tmp_path: 
     assert {artifact["key"] for artifact in found} == {key_of(kind, str(tmp_path / "out")) for kind in ("outcome", "failures", "progress", "record")}
 
 
+@pytest.mark.nightly
 def test_too_many_failures_fail_the_flow_run(server: PrefectServer, ray_here: None, tmp_path: Path) -> None:
     members = {f"{name_of(0)}.mp4": clip(0), f"{name_of(1)}.mp4": b"damaged"}
     archive = write_tar(tmp_path / "part_0.tar", members, gz=False)

@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from tasks.verify import verify
 from tests.corpus import clip, config_for, write_tar
 from tests.flows.program import vidmill
@@ -11,6 +13,7 @@ from tests.tasks.networks import MEDIUM, grey
 from tests.tasks.runs import run
 
 
+@pytest.mark.nightly
 def test_a_limit_is_raised_and_what_failed_by_it_is_done_again(tmp_path: Path) -> None:
     """P4, P11: with both selectors one process mends an altered file and a failure; the other failure stays."""
     members = {"a_1_2.mp4": grey(MEDIUM), "bad_1_2.mp4": b"x", "l_1_2.mp4": clip(1)}

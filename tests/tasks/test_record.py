@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from infra.settings import RunConfig, UserModel
-from tasks.outcome import group_failures
+from tasks.failure_groups import group_failures
 from tasks.plan import plan_run
 from tasks.record import last_record, new_run_id, newest_records, published_failures, record_uri, summarize, write_record
 from tasks.select import selection_of
