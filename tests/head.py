@@ -9,7 +9,7 @@ import time
 import urllib.request
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,9 +57,11 @@ def head_node(*, cpus: int) -> Iterator[Head]:
         yield found
     finally:
         started.terminate()
-        for process in psutil.process_iter():
-            if _has(process, mark):
-                process.kill()
+        while left := [process for process in psutil.process_iter() if _has(process, mark)]:  # one that dies may have started another
+            for process in left:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+            psutil.wait_procs(left, 10)
         started.wait(30)
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -39,6 +39,9 @@ class Waiting(torch.nn.Module):
 """
 
 
+pytestmark = pytest.mark.nightly  # a head node with a dashboard takes both cores for a minute
+
+
 @pytest.fixture(scope="module")
 def head() -> Iterator[Head]:
     with head_node(cpus=2) as found:
@@ -97,7 +100,6 @@ def ended(started: Program) -> object:
     return started.end() if started.process.poll() is not None else "goes on"
 
 
-@pytest.mark.nightly
 def test_a_folder_of_the_same_name_hides_nothing_from_workers_that_are_joined(head: Head, tmp_path: Path) -> None:
     """Ray puts the driver's folder first on their path, unless infra.code gives them one of their own."""
     ids = write_shards(tmp_path, shards=1, clips=2)
@@ -110,7 +112,6 @@ def test_a_folder_of_the_same_name_hides_nothing_from_workers_that_are_joined(he
     assert sorted(row["clip_id"] for row in table(tmp_path / "out", "embeddings").to_pylist()) == sorted(ids)
 
 
-@pytest.mark.nightly
 def test_a_node_with_another_release_or_without_a_module_is_one_line(head: Head, tmp_path: Path) -> None:
     """Two releases side by side would compute one feature in two ways."""
     write_shards(tmp_path, shards=1, clips=1)
