@@ -29,6 +29,17 @@ def root_of(error: BaseException) -> BaseException:
     return root_of(below)
 
 
+def is_loss(error: BaseException) -> bool:
+    """Whether Ray lost something with a node and could not make it anew.
+
+    Ray 2.60 repeats the tasks whose results were lost, and gives everything up where a repetition ends early, as it may if it is disturbed itself
+    (ray-project/ray#64394); the results are deterministic, whatever its message says.
+    """
+    from ray.exceptions import ObjectLostError, StreamingGeneratorReplayInconsistentError  # a run with nothing to do needs no Ray
+
+    return isinstance(error, ObjectLostError | StreamingGeneratorReplayInconsistentError)
+
+
 def cause_of(error: BaseException) -> str:
     """`KeyError: 'rgb'`, in one line whatever the message holds."""
     text = next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")

@@ -17,7 +17,7 @@ from prefect.exceptions import TerminationSignal
 from prefect.runtime import task_run
 
 from flows.artifacts import show_summary
-from flows.crash import root_of
+from flows.crash import is_loss, root_of
 from flows.deployed import turn, under_prefect
 from flows.preflight import checked_plan
 from flows.step import in_flow_run, step
@@ -68,6 +68,7 @@ class Processed:
     tally: Tally
     problems: tuple[str, ...]
     stopped: bool = False  # before its end
+    loss: Exception | None = None  # what it was stopped by, where that was the loss of a node
 
 
 IDLE = Processed("nothing to do", Tally(), ())
@@ -214,15 +215,27 @@ def process_shards(plan: RunPlan, run_id: str, held: Lease) -> Processed:
         note_members(plan.config.output, plan.corpus)
     own = [model.factory.partition(":")[0] for model in plan.config.models if model.factory]
     with ray_session(plan.config.cluster, preload=("tasks.workers",), own=own, tell=note) as found:
-        first = _carried_through(from_source(plan), "decode, infer", run_id, held, found)
-        if first.stopped:
-            return first
-        second = _of_published(plan, from_embeddings, "tag", run_id, held, found)
-        third = Processed("done", Tally(), ()) if second.stopped else _of_published(plan, enhancement, "enhance", run_id, held, found)
+        earlier = Tally()
+        while (processed := _in_parts(plan, run_id, held, found)).loss:
+            if not (processed.tally.clips or processed.tally.published):
+                raise processed.loss  # nothing came of it, and nothing will
+            note(f"the loss of a node ended Ray's work ({type(root_of(processed.loss)).__name__}); going on with what is left")
+            earlier, plan = processed.tally.after(earlier), replanned(plan)
+    return replace(processed, tally=processed.tally.after(earlier))
+
+
+def _in_parts(plan: RunPlan, run_id: str, held: Lease, found: Resources) -> Processed:
+    """What a plan lacks, part after part; a part may be given up for the loss of a node."""
+    first = _carried_through(from_source(plan), "decode, infer", run_id, held, found)
+    if first.stopped:
+        return first
+    second = _of_published(plan, from_embeddings, "tag", run_id, held, found)
+    third = Processed("done", Tally(), ()) if second.stopped else _of_published(plan, enhancement, "enhance", run_id, held, found)
     parts = (first, second, third)
     status: Status = next((part.status for part in reversed(parts) if part.status != "done"), "done")
     tally = first.tally.joined(tagging=second.tally, enhancement=third.tally)
-    return Processed(status, tally, tuple(problem for part in parts for problem in part.problems))
+    loss = next((part.loss for part in parts if part.loss), None)
+    return Processed(status, tally, tuple(problem for part in parts for problem in part.problems), loss=loss)
 
 
 def _of_published(plan: RunPlan, part: Callable[[RunPlan], RunPlan], work: Work, run_id: str, held: Lease, found: Resources) -> Processed:
@@ -258,6 +271,8 @@ def _carried_through(plan: RunPlan, work: Work, run_id: str, held: Lease, found:
     except Exception as error:
         if isinstance(root := root_of(error), StorageError):  # what a worker could not stage; the rest is staged or published
             return Processed("work left", seen, (*seen.problems, str(root)), stopped=True)
+        if found.elastic and is_loss(root):
+            return Processed("work left", seen, (), stopped=True, loss=error)
         raise
     return Processed("work left" if tally.problems else "done", tally, tuple(tally.problems))
 

@@ -76,6 +76,16 @@ class Tally:
             problems=[*self.problems, *(problem for part in later for problem in part.problems)],
         )
 
+    def after(self, earlier: "Tally") -> "Tally":
+        """This and what was begun before it for the same work, and given up."""
+        return replace(
+            self,
+            clips=earlier.clips + self.clips,
+            failed=earlier.failed + self.failed,
+            noted=earlier.noted + self.noted,
+            published=[*earlier.published, *self.published],
+        )
+
     def _end(self, count: _ShardCount, end: ShardEnd) -> None:
         self.read_shards += 1
         self.known += end.known

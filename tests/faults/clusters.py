@@ -120,7 +120,7 @@ class HostCluster:
             self.net.switch.start(*server, output=log, environment=self.environment | MOTO)
 
     def _join(self, host: Host, *arguments: object) -> None:
-        start = [Path(sys.executable).with_name("ray"), "start", "--block", "--node-ip-address", host.address, "--disable-usage-stats"]
+        start = [Path(sys.executable).with_name("ray"), "start", "--block", "--node-ip-address", host.address, "--include-log-monitor", "false"]
         with (self.folder / f"{host.name}.log").open("wb") as log:
             host.start(*start, "--object-store-memory", STORE_BYTES, *arguments, output=log, environment=self.environment)
 

@@ -14,5 +14,6 @@ class Paced(Grey):
     """Grey, after a sleep."""
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        time.sleep(float(os.environ.get(PACE, "0")))
+        if len(x) and x.isfinite().all():  # what depends on values cannot be traced, and left out
+            time.sleep(float(os.environ.get(PACE, "0")))
         return super().forward(x)
