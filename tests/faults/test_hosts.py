@@ -19,7 +19,7 @@ from tests.flows.program import VIDMILL, until
 from tests.tasks.networks import entry
 
 SHARDS, CLIPS = 4, 24
-PACE_S = 0.4  # of one clip; on a busy machine a host may begin half a minute after the other, and still finds work
+PACE_S = 0.1  # of one clip: a parcel is 8 of them
 RUN_S = 150
 
 
